@@ -41,7 +41,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     "a strange key": (
         '"a b.c" = 1\n',
         'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, agents, '
-        "routes, roles, hooks, webhooks, tools, skills, mcp, limits, safety, retention, metrics.",
+        "routes, roles, hooks, webhooks, tools, skills, mcp, limits, safety, retention, logging, metrics, telemetry.",
     ),
     "an unknown provider's section": (
         '[models.opnai]\napi_key = "x"\n',

@@ -131,6 +131,7 @@ def test_removing_every_comment_sign_gives_valid_settings(operator: Operator) ->
         OPENAI_API_KEY="k",
         ANTHROPIC_API_KEY="k",
         BRAVE_API_KEY="k",
+        OTLP_TOKEN="o",
         GITHUB_TOKEN="g",
         DOCS_TOKEN="d",
         MCP_CLIENT_SECRET="m",
