@@ -12,7 +12,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 HOOKS = [f"examples/hooks/{file.name}" for file in sorted((ROOT / "examples" / "hooks").iterdir()) if file.is_file()]
-ADDED = ("CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "examples/README.md", *HOOKS)
+DEPLOY = ("deploy/systemd/interject.service", "deploy/nginx/interject.conf", "deploy/caddy/Caddyfile")
+ADDED = ("CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "examples/README.md", *HOOKS, *DEPLOY)
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 

@@ -55,8 +55,8 @@ class Systemd:
                 notifying.setblocking(False)
                 notifying.sendto("\n".join(lines).encode(), address)
         except OSError as error:
-            # systemd then acts as if it had not been told; the gateway itself works.
-            log.warning("systemd cannot be told %s: %s", lines[0], error.strerror)
+            # systemd then acts as if nothing had happened; the gateway itself works.
+            log.warning("systemd cannot be notified of %s: %s", lines[0], error.strerror)
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:

@@ -43,7 +43,7 @@ def rehearse_upgrade(url: str) -> Rehearsal | None:
         seconds = time.monotonic() - started
         upgraded, after = _contents(copy)
         if upgraded != REVISION or not before.items() <= after.items():
-            raise StoreFailed(f"{path}: the upgrade from {found} to {REVISION} does not keep every row")
+            raise StoreFailed(f"{path}: the upgrade from {found} to {REVISION} would lose rows")
         _check(copy, path)
     return Rehearsal(found, upgraded, after["sessions"], seconds)
 
