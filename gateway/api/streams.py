@@ -54,13 +54,13 @@ def router(gateway: Gateway, follower: Follower) -> APIRouter:
         """The JSON schema of the data of each event."""
         return events.schema()
 
-    @routes.get("/events", response_class=EventStream, responses=_STREAM)
+    @routes.get("/events", response_class=EventStream, status_code=200, responses=_STREAM)
     async def all_events(caller: Reader, last_event_id: LastEventId = None) -> EventStream:
         """The events of all conversations that the caller may see, and, with the scope `operate`, of channels, from now
         on or after the last event taken."""
         return EventStream(follower.everything(partial(_sees, caller), last_event_id))
 
-    @routes.get("/conversations/{conversation}/events", response_class=EventStream, responses=_STREAM)
+    @routes.get("/conversations/{conversation}/events", response_class=EventStream, status_code=200, responses=_STREAM)
     async def conversation_events(conversation: str, caller: Reader, last_event_id: LastEventId = None) -> EventStream:
         """A snapshot of the conversation and its events from now on, or those after the last event taken."""
         session = session_of(conversation)
