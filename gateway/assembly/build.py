@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from agent.masking import Mask
 from channels.channel import Channel
@@ -36,6 +37,7 @@ from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
 from gateway.private_files import private_file, private_folder
 from gateway.store import Store, open_store
+from gateway.store.sqlite_file import database_path
 from gateway.web.connections import default_limits
 from gateway.web.http_server import HttpServer, bind
 from gateway.web.token import WebToken
@@ -98,6 +100,7 @@ async def build(
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,
             partial(_sweep, permanent.media),
+            partial(_expire_upgrade_backups, database_path(settings.store.url)),
             partial(keep_retention, gateway.deletion, lambda: reload.generation.retention),
         ]
         if listener is not None and token is not None:
@@ -177,6 +180,16 @@ def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReloa
         remove_files=permanent.media.remove,
     )
     return gateway
+
+
+async def _expire_upgrade_backups(database: Path) -> None:
+    """Deletes those of them that are too old, once a day, beginning an hour after the start."""
+    await asyncio.sleep(3600)
+    from gateway.store.upgrade_backup import delete_old_backups  # loads what makes backups, which few starts need
+
+    while True:
+        await asyncio.to_thread(delete_old_backups, database)
+        await asyncio.sleep(24 * 3600)
 
 
 async def _sweep(media: DiskMedia) -> None:
