@@ -22,17 +22,15 @@ AT_START = (
     "telemetry.content",
     "metrics.public",
 )
-"""The settings, and a whole section, that take effect at a start only. All others do at a reload."""
+"""The settings that take effect at a start only. All others do at a reload."""
 
 
 def in_force(running: Settings, new: Settings) -> Settings:
     """The new settings as a gateway with the running ones can take them over."""
     for key in AT_START:
         name, _, setting = key.partition(".")
-        kept = getattr(running, name)
-        if setting:
-            kept = getattr(new, name).model_copy(update={setting: getattr(kept, setting)})
-        new = new.model_copy(update={name: kept})
+        kept = getattr(getattr(running, name), setting)
+        new = new.model_copy(update={name: getattr(new, name).model_copy(update={setting: kept})})
     return new
 
 
