@@ -18,6 +18,7 @@ from gateway.assembly.channels import Webhooks
 from gateway.assembly.events import Following
 from gateway.assembly.mcp import SignInLinks
 from gateway.lifecycle.recent_log import RecentLog
+from gateway.log_context import About, work_is_about
 from gateway.signals.http_app import PATHS
 from gateway.web.connections import App
 from gateway.web.http_server import mounted
@@ -76,6 +77,9 @@ async def site(
             pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
             sign_in_pages = pages.app(links.made, settings.url or "")
         found = sign_in_pages if path.startswith("/oauth/") else webhooks.find(path)
+        if found is None:
+            # The server has a task for each request.
+            work_is_about(About(channel=web.name))
         await (found or always)(scope, receive, send)
 
     return app

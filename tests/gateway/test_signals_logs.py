@@ -21,13 +21,16 @@ from agent.tool import ToolContext, tool
 from channels.address import Sender
 from config.signals import LoggingSettings
 from gateway.bus import LocalBus
-from gateway.cli.logs import log_to
+from gateway.cli.logs import WithContext, log_to
 from gateway.inbound.access import ChannelAccess
 from gateway.log_context import About, about, in_conversation, work_is_about
 from gateway.signals.lines import Lines
 from gateway.signals.signal import Signals
 from tests.gateway.play import inbound, playing
 from tests.gateway.test_cli import Desk
+from tests.gateway.test_signals import operated
+from tests.servers.models import ModelServer
+from tests.servers.telegram import BotApi
 
 SECRET = 'k"ey-\\-ü-12345'
 
@@ -125,6 +128,21 @@ async def test_a_gateway_logs_json_with_the_ids_of_the_work(tmp_path: Path) -> N
     assert begun["message"] == f"session web/local/me: turn {begun['turn']} runs"
     assert done["message"] == f"session web/local/me: turn {begun['turn']} completed"
     assert begun["run"] == begun["turn"] == done["turn"]
+
+
+async def test_what_a_request_logs_is_about_the_web_channel(
+    tmp_path: Path, models: ModelServer, api: BotApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(context := WithContext())
+    try:
+        async with operated(tmp_path, api, models) as operator:
+            operator.sql("CREATE TRIGGER full BEFORE UPDATE ON alembic_version BEGIN SELECT RAISE(ABORT, 'full'); END")
+            assert (await operator.client.get("/readyz")).status_code == 503
+    finally:
+        caplog.handler.removeFilter(context)
+    (record,) = (record for record in caplog.records if record.name == "gateway.signals.readiness")
+    assert vars(record)["channel"] == "web"
+    assert "session" not in vars(record)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
