@@ -49,6 +49,8 @@ class MessageIn:
 class ModelRequest:
     """before_model. `messages` are the messages of people in this turn, read-only. May be changed: `instructions`,
     `notices` (added after the messages), `model` ("" is the default), `settings`, and `tools`, which may be removed.
+
+    With a `tool`, a call of that tool asks the model for itself: `messages` and `instructions` are what it asks.
     """
 
     step: int
@@ -58,16 +60,19 @@ class ModelRequest:
     model: str = ""
     settings: ModelSettings = field(default_factory=ModelSettings)
     notices: tuple[str, ...] = ()
+    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """after_model. `text` may be changed; `tools` are the names of the tools that the answer calls."""
+    """after_model. `text` may be changed; `tools` are the names of the tools that the answer calls. With a `tool`, the
+    answer is for a call of that tool."""
 
     step: int
     text: str
     model: str
     tools: tuple[str, ...] = ()
+    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True)

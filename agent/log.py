@@ -173,10 +173,14 @@ class ModelAnswered:
         return tuple(part for part in self.parts if isinstance(part, Call))
 
 
+SAMPLING = "sampling"
+"""The purpose of a model call for a tool call, which asks the model for itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """The cost of a model call that gave the turn no answer: it failed, was cancelled, or had another `purpose` (a
-    summary, a title, a side question); or of a tool call ("tool")."""
+    summary, a title, a side question, a tool call that asks the model: `SAMPLING`); or of a tool call ("tool")."""
 
     step: int
     usage: Usage

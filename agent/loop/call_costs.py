@@ -35,9 +35,9 @@ class CallCosts:
         finally:
             self._budget.release_call(call_id)
 
-    def charge_for(self, call_id: str) -> Charge:
+    def charge_for(self, call_id: str, purpose: str = "tool") -> Charge:
         """Records costs of this call until they are taken."""
-        return partial(self._add, call_id)
+        return partial(self._add, call_id, purpose)
 
     def take(self, call_id: str) -> tuple[Spent, ...]:
         """The entries of what this call has cost since they were taken last, for the log."""
@@ -46,5 +46,5 @@ class CallCosts:
     def take_all(self) -> tuple[Spent, ...]:
         return tuple(spent for call_id in list(self._spent) for spent in self.take(call_id))
 
-    def _add(self, call_id: str, usage: Usage, name: str) -> None:
-        self._spent[call_id].append(Spent(max(1, step_of(self._entries) - 1), usage, name, "tool"))
+    def _add(self, call_id: str, purpose: str, usage: Usage, name: str) -> None:
+        self._spent[call_id].append(Spent(max(1, step_of(self._entries) - 1), usage, name, purpose))

@@ -94,7 +94,7 @@ class ToolCallRunner:
         self._attachments = attachments
         self._review = ToolReview(agent, turn_context, entries, past, self._tools)
         self._costs = CallCosts(turn_context.budget, entries)
-        self._model = CallModel(agent, turn_context, self._costs, entries)
+        self._model = CallModel(agent, turn_context, self._costs, entries, self._review.end)
         self._input = CallInput(agent, turn_context, journal, append, record, entries)
         self._shown: dict[str, str] = {}
         self._in_background: set[str] = set()
@@ -285,7 +285,7 @@ class ToolCallRunner:
             in_group=self._turn_context.in_group,
         )
         async with (
-            self._model.of_call(call.id) as ask_model,
+            self._model.of_call(call.id, ready.tool.name) as ask_model,
             asyncio.timeout(ready.tool.timeout) as limit,
             self._input.of_call(call.id, limit) as ask_person,
         ):

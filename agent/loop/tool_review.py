@@ -81,6 +81,10 @@ class ToolReview:
         """A hook's decision, on a result, to end the turn: the results are logged first."""
         return self._end_turn
 
+    def end(self, end_turn: EndTurn) -> None:
+        """A hook wants the turn to end, once the calls that run have their results."""
+        self._end_turn = end_turn
+
     async def review_call(self, call: Call, tool: Tool) -> Ready | CallEnded | ApprovalRequested:
         """Whether the call may run, by its decision, arguments, hooks and the tool's settings. Raises `EndTurn`."""
         decision = decision_on(call.id, self._entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from agent.log import Call, CallEnded, Entry, ModelAnswered
+from agent.log import SAMPLING, Call, CallEnded, Entry, ModelAnswered, Spent
 from agent.log_state import calls_of
 from agent.tools.titles import call_title
 from gateway.outbound.call_lines import code, one_line
@@ -61,6 +61,10 @@ def _models(entries: Sequence[Entry]) -> Iterator[str]:
     for model in dict.fromkeys(answers):
         steps = answers.count(model)
         yield f"- the model {code(model)}, in {steps} step{'' if steps == 1 else 's'}"
+    asked = [entry.model for entry in entries if isinstance(entry, Spent) and entry.purpose == SAMPLING]
+    for model in dict.fromkeys(asked):
+        times = asked.count(model)
+        yield f"- the model {code(model)}, which a tool asked {times} time{'' if times == 1 else 's'}"
 
 
 def _call(call: Call, end: CallEnded | None) -> str:

@@ -523,6 +523,7 @@ AuditKind = Literal[
     "key_created",
     "key_revoked",
     "signed_in",
+    "model_asked",
 ]
 
 

@@ -391,6 +391,64 @@ async def test_a_server_is_refused_where_that_is_not_set_or_the_turn_may_spend_n
     assert calls(tmp_path) == []
 
 
+HOOK = """\
+from dataclasses import replace
+
+from interject import End
+
+
+class Shout:
+    async def before_model(self, where, request):
+        if request.tool == "example_translate" and "secret" in request.messages[0]:
+            return End("nothing secret is translated")
+        return replace(request, instructions=f"{request.instructions} Politely.") if request.tool else None
+
+    async def after_model(self, where, answer):
+        return replace(answer, text=answer.text.upper()) if answer.tool else None
+"""
+HOOKED = (
+    '[[hooks]]\nname = "shout"\ntype = "python"\npath = "hook.py:Shout"\npoints = ["before_model", "after_model"]\n'
+)
+
+
+async def test_hooks_see_what_a_server_asks_the_model_and_how_and_the_audit_log_say_it(
+    tmp_path: Path,
+    models: ModelServer,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
+    (tmp_path / "hook.py").write_text(HOOK)
+    models.respond(translating([TRANSLATE]))
+    async with person(tmp_path, models, example(url, f"sampling = true\n{HOOKED}")) as ann:
+        await ready(ann)
+        await ann.say("translate hello")
+        await ann.sees(lambda replies: replies[-1]["done"] and "Done." in shown(replies[-1]))
+        assert "which a tool asked 1 time" in await ann.asks("/how")
+    question = next(request for request in asked(models, "big") if "You translate." in request.system)
+    assert question.system.endswith("You translate. Politely.")
+    assert "says HALLO" in next(iter(asked(models, "big")[-1].results.values()))
+    audit = ["audit", "--json", "--config", str(tmp_path / "interject.toml")]
+    assert await asyncio.to_thread(main, audit) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (event,) = [event for event in events if event["event"] == "model_asked"]
+    assert (event["tool"], event["requests"]) == ("example_translate", 1)
+    assert "big" in event["model"]
+
+
+async def test_a_hook_ends_the_turn_in_which_a_server_asks_the_model(
+    tmp_path: Path, models: ModelServer, url: str
+) -> None:
+    (tmp_path / "hook.py").write_text(HOOK)
+    models.respond(translating([Call("example_translate", {"text": "a secret"})]))
+    async with person(tmp_path, models, example(url, f"sampling = true\n{HOOKED}")) as ann:
+        await ready(ann)
+        await ann.say("translate")
+        await ann.sees(lambda replies: replies[-1]["done"] and "nothing secret is translated" in shown(replies[-1]))
+    assert not [request for request in models.requests if "You translate." in request.system]
+
+
 async def translation(models: ModelServer) -> Request:
     """What a server has asked the model, once that has arrived."""
     async with asyncio.timeout(30):
