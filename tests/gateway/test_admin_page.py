@@ -104,16 +104,25 @@ async def test_a_running_turn_is_steered_and_stopped(operator: Operator) -> None
     await operator.models.until(2)
     assert "cider" in operator.models.requests[1].messages[-1].text
     await operator.find("stop").click(timeout=SLOWLY)
-    await ann.hear("Stopped")
+    await expect(operator.find("notice")).to_contain_text("Stopped: ", timeout=SLOWLY)
     await expect(operator.find("running")).to_be_hidden(timeout=SLOWLY)
 
 
-async def test_a_turn_that_waits_for_an_answer_is_among_those_that_wait(operator: Operator) -> None:
+async def test_a_turn_that_waits_for_an_answer_is_shown_opened_and_answered(operator: Operator) -> None:
     await operator.sign_in(operator.control.token)
     await operator.telegram.private(7, "Ann").say("paint it")
     parked = operator.find("parked").locator(".card")
     await expect(parked).to_contain_text("ask_user", timeout=SLOWLY)
-    await expect(parked).to_contain_text("an answer")
+    await expect(parked).to_contain_text("Which colour?")
+    await operator.find("open").click()
+    transcript = operator.find("transcript")
+    await expect(transcript).to_contain_text("paint it", timeout=SLOWLY)
+    await expect(transcript).to_contain_text("Which colour?")
+    await operator.goes_to("now")
+    await parked.get_by_role("button", name="blue").click(timeout=SLOWLY)
+    await expect(operator.find("notice")).to_have_text("blue: decided.", timeout=SLOWLY)
+    await operator.models.until(2)
+    await expect(operator.find("parked")).to_be_hidden(timeout=SLOWLY)
 
 
 async def test_somebody_is_admitted_with_one_click_and_loses_access_with_another(operator: Operator) -> None:

@@ -42,7 +42,7 @@ async def shoot_admin(camera: Camera, folder: Path, file: Path) -> None:
         BotApi() as telegram,
         ModelServer() as models,
         gateway(write_settings(folder, telegram, models, more=SETTINGS)) as built,
-        camera.window(1180, 740) as page,
+        camera.window(1180, 980) as page,
     ):
         models.respond(_answer)
         ann, bob, cleo = (telegram.private(7 + n, name) for n, name in enumerate(("Ann", "Bob", "Cleo")))

@@ -7,13 +7,15 @@ import { signIn } from "./sign_in.js";
 import { audit } from "./views/audit.js";
 import { catalog } from "./views/catalog.js";
 import { channels } from "./views/channels.js";
+import { conversation } from "./views/conversation.js";
 import { log } from "./views/log.js";
 import { now } from "./views/now.js";
 import { people } from "./views/people.js";
 import { settings } from "./views/settings.js";
 import { usage } from "./views/usage.js";
 
-// Each view: its title, the scope that it needs, and `open(place, tools)`, which fills the place and returns `refresh`.
+// Each view: its title, the scope that it needs, and `open(place, tools)`, which fills the place and returns `refresh`, or
+// also `close` to leave it.
 const VIEWS = {
   now: ["Now", "operate", now],
   channels: ["Channels", "operate", channels],
@@ -23,7 +25,9 @@ const VIEWS = {
   audit: ["Audit", "operate", audit],
   settings: ["Settings", "admin", settings],
   log: ["Log", "admin", log],
+  conversation: ["Conversation", "operate", conversation],
 };
+const UNLISTED = ["conversation"];
 
 const SCOPES = ["read", "chat", "operate", "admin"];
 const PAUSE = 1000; // milliseconds between two refreshes, whatever happens
@@ -31,7 +35,7 @@ const SLOW = 10_000; // without an event
 const FAST = 2_000; // without a stream of events
 
 const at = (id) => document.getElementById(id);
-const state = { view: "", refresh: null, scope: "read", managesPeople: false, live: false, due: null, busy: false, again: false };
+const state = { view: "", refresh: null, close: null, scope: "read", managesPeople: false, live: false, due: null, busy: false, again: false };
 
 async function start() {
   addEventListener("hashchange", show);
@@ -81,22 +85,24 @@ function may(scope) {
 }
 
 function list() {
-  const seen = Object.entries(VIEWS).filter(([, [, scope]]) => may(scope));
+  const seen = Object.entries(VIEWS).filter(([name, [, scope]]) => may(scope) && !UNLISTED.includes(name));
   at("views").replaceChildren(
     ...seen.map(([name, [title]]) => h("li", {}, h("a", { href: `#${name}`, "data-testid": `to-${name}` }, title))),
   );
 }
 
 function show() {
-  const wanted = location.hash.slice(1);
+  const [wanted, argument = ""] = location.hash.slice(1).split("/");
   if (!may("operate")) {
     at("title").textContent = "Operations";
     at("view").replaceChildren(h("p", { class: "empty" }, "This page is for admins. You are signed in to the API."));
     return;
   }
   const name = VIEWS[wanted] && may(VIEWS[wanted][1]) ? wanted : "now";
-  if (name === state.view) return;
-  state.view = name;
+  const view = `${name}/${argument}`;
+  if (view === state.view) return;
+  state.close?.();
+  state.view = view;
   const [title, , open] = VIEWS[name];
   at("title").textContent = title;
   document.title = `${title} · Interject`;
@@ -107,7 +113,9 @@ function show() {
   const place = h("div", { class: `view ${name}` });
   at("view").replaceChildren(place);
   at("scroller").scrollTop = 0;
-  state.refresh = open(place, { act, refresh, managesPeople: state.managesPeople });
+  const opened = open(place, { act, refresh, managesPeople: state.managesPeople, argument: decodeURIComponent(argument) });
+  state.refresh = opened.refresh ?? opened;
+  state.close = opened.close ?? null;
   refresh();
 }
 

@@ -1,8 +1,11 @@
 // What runs, what waits for people, what waits to be read, and what was not delivered.
 
-import { read, send } from "../api.js";
+import { renderMarkdown } from "/page/markdown.js";
+
+import { read, send, write } from "../api.js";
 import { badge, button, empty, h, keyed, section } from "../dom.js";
 import { ago, count, dollars, moment, plural } from "../format.js";
+import { stopped } from "./conversation.js";
 
 const WAITS = { approval: "approval", answer: "an answer", results: "results" };
 
@@ -25,16 +28,17 @@ export function now(place, { act, refresh }) {
   );
 
   return async () => {
-    const [state, decisions, undelivered, channels] = await Promise.all([
+    const [state, { decisions }, undelivered, channels] = await Promise.all([
       read("/now"),
-      read("/decisions").then((found) => found.decisions, () => []),
+      read("/decisions"),
       read("/undelivered"),
       read("/channels"),
     ]);
     keyed(tiles, numbers(state), ([name]) => name, tile);
     keyed(trouble, channels.channels.filter((each) => !each.works), (each) => each.name, troubled);
-    lists.running.show(state.running, (each) => each.turn, (each) => running(each, act));
     const asked = new Map(decisions.map((each) => [each.turn, each]));
+    const active = state.running.map((each) => ({ ...each, decision: asked.get(each.turn) ?? null }));
+    lists.running.show(active, (each) => each.turn, (each) => running(each, act));
     const parked = state.parked.map((each) => ({ ...each, decision: asked.get(each.turn) ?? null }));
     lists.parked.show(parked, (each) => each.turn, (each) => waiting(each, act));
     lists.queues.show(state.queues, (each) => each.place.conversation, queue);
@@ -89,7 +93,7 @@ function running(turn, act) {
         event.preventDefault();
         if (!words.value.trim()) return;
         act(event.submitter ?? words, async () => {
-          await say(turn.place, "steer", { text: words.value });
+          await write(turn.place.conversation, "steer", { text: words.value });
           words.value = "";
           steer.hidden = true;
           words.blur();
@@ -99,7 +103,7 @@ function running(turn, act) {
     words,
     h("button", { type: "submit", class: "small primary" }, "Send"),
   );
-  const stop = () => say(turn.place, "messages", { text: "/stop", as: "command" });
+  const stop = () => send(`/conversations/${encodeURIComponent(turn.place.conversation)}/stop`);
   return h(
     "li",
     { class: "card" },
@@ -113,12 +117,14 @@ function running(turn, act) {
       fact(h("span", {}, "for ", ago(turn.since))),
       fact(dollars(turn.cost)),
     ),
+    turn.decision && question(turn.decision),
     h(
       "div",
       { class: "acts" },
+      turn.decision && options(turn.decision, act),
       !turn.delegated &&
         turn.kind === "turn" && [
-          button("Stop", (event) => act(event.currentTarget, stop, "Stopped."), {
+          button("Stop", (event) => act(event.currentTarget, stop, stopped), {
             class: "small danger",
             "data-testid": "stop",
           }),
@@ -131,17 +137,6 @@ function running(turn, act) {
     ),
     steer,
   );
-}
-
-// Writes there, in the name of whoever is signed in. Raises if it is refused.
-async function say(place, how, body) {
-  const path = `/conversations/${encodeURIComponent(place.conversation)}/${how}`;
-  const sent = await send(path, { client_id: newId(), ...body });
-  if (sent.state === "refused") throw new Error(sent.reason);
-}
-
-function newId() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function waiting(turn, act) {
@@ -158,17 +153,21 @@ function waiting(turn, act) {
       turn.deadline && fact(h("span", {}, "until ", moment(turn.deadline))),
       fact(dollars(turn.cost)),
     ),
-    decision && h("pre", { class: "asked" }, decision.text ?? decision.question ?? ""),
-    h(
-      "div",
-      { class: "acts" },
-      (decision?.options ?? []).map((option, number) =>
-        button(typeof option === "string" ? option : option.label, (event) =>
-          act(event.currentTarget, () => send(`/decisions/${decision.id}`, { option: number }), "Decided."),
-        { "data-testid": "option" }),
-      ),
-      open(turn.place),
-    ),
+    decision && question(decision),
+    h("div", { class: "acts" }, decision && options(decision, act), open(turn.place)),
+  );
+}
+
+function question(decision) {
+  const container = h("div", { class: "asked markdown", tabindex: "0", role: "group", "aria-label": "What is asked" });
+  renderMarkdown(container, decision.question);
+  return container;
+}
+
+function options(decision, act) {
+  const decide = (option) => send(`/decisions/${encodeURIComponent(decision.id)}`, { option });
+  return decision.options.map((text, option) =>
+    button(text, (event) => act(event.currentTarget, () => decide(option), `${text}: decided.`), { "data-testid": "option" }),
   );
 }
 
@@ -213,9 +212,7 @@ function fact(content) {
   return h("span", {}, content);
 }
 
-// The chat page shows conversations of the web channel.
+// The chat page shows conversations of the web channel, this one those of all.
 function open(place) {
-  const [channel, , chat] = place.conversation.split(":");
-  if (channel !== "web" || !chat) return null;
-  return h("a", { class: "small", href: `/#${chat}` }, "Open");
+  return h("a", { class: "small", href: `#conversation/${encodeURIComponent(place.conversation)}`, "data-testid": "open" }, "Open");
 }
