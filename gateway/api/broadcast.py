@@ -110,18 +110,19 @@ class Watcher:
         """The next events, none if there are none for so many seconds; None when the stream is to end."""
         try:
             async with asyncio.timeout(seconds):
-                while not self._closed:
+                while True:
                     self._news.clear()
                     found = self.topic.after(self.position)
-                    if found is None:
-                        return Missed()
                     if found:
                         self.position = found[-1].number
                         return found
+                    if self._closed:
+                        return None
+                    if found is None:
+                        return Missed()
                     await self._news.wait()
         except TimeoutError:
             return []
-        return None
 
 
 class Broadcast:

@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError
 from agent.log import Outcome
 from channels.message import MessageState
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, TextSegment
-from channels.runs import RunReport
+from gateway.api.runs import Run
 
 DecisionKind = Literal["approval", "question"]
 Change = Literal["title", "history", "new", "deleted"]
@@ -242,7 +242,7 @@ class RunEnded(_InConversation):
 
     type: Literal["run.ended"] = "run.ended"
     turn: str | None
-    run: RunReport
+    run: Run
 
 
 class ConversationChanged(_InConversation):

@@ -35,6 +35,7 @@ from gateway.api import events
 from gateway.api.broadcast import EVERYTHING, Broadcast, Frame, Missed, Watcher
 from gateway.api.ids import conversation_id
 from gateway.api.items import file_item, message_item, reply_item
+from gateway.api.runs import describe_run
 from gateway.app import Gateway
 from gateway.outbound.call_lines import short_title
 from gateway.outbound.reply_builder import ASKED, ReplyBuilder
@@ -76,7 +77,7 @@ Listener = Callable[[events.Event], None]
 @dataclass(slots=True)
 class _Live:
     """A running turn. `sent` is its reply as published last, in `version` of the builder; `open` are the keys of its
-    open questions, `expires` when what is asked expires, by key."""
+    open questions."""
 
     session: str
     turn: str
@@ -84,7 +85,6 @@ class _Live:
     sent: replies.Reply | None = None
     version: int = -1
     open: set[str] = field(default_factory=set)
-    expires: dict[str, float] = field(default_factory=dict)
     calls: dict[str, Call] = field(default_factory=dict)
 
 
@@ -104,6 +104,7 @@ class Follower:
         self._trouble: dict[str, str] = {}
         self._wanted = asyncio.Event()
         self._following = asyncio.Event()
+        self._over = asyncio.Event()
 
     def listen(self, listener: Listener, missed: Callable[[], None]) -> None:
         """Tells the listener from now on. `missed` is called when events may have been missed."""
@@ -227,16 +228,20 @@ class Follower:
     # --- following ---
 
     async def run(self) -> None:
-        """Follows the bus while somebody watches, until cancelled. Then all streams end."""
+        """Follows the bus while somebody watches, until it has closed or this is cancelled. Then all streams end."""
         try:
-            while True:
+            while not self._over.is_set():
                 await self._wanted.wait()
                 self._wanted.clear()
                 await self._follow()
         except asyncio.CancelledError:
-            self._broadcast.close()
-            self._following.set()
+            self._end()
             raise
+        self._end()
+
+    def _end(self) -> None:
+        self._broadcast.close()
+        self._following.set()
 
     async def _follow(self) -> None:
         """Follows until nobody watches."""
@@ -254,12 +259,16 @@ class Follower:
                         task.cancel()
             finally:
                 self._following.clear()
-                self._lose()
+                if not self._over.is_set():
+                    self._lose()
 
     async def _until_idle(self) -> None:
-        while not self._broadcast.is_idle or self._listeners:
+        """Returns when nobody watches any more, or the bus has closed."""
+        while not self._over.is_set() and (self._listeners or not self._broadcast.is_idle):
             self._tell_trouble()
-            await asyncio.sleep(CHECK_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SECONDS):
+                    await self._over.wait()
             self._broadcast.expire()
 
     def _lose(self) -> None:
@@ -276,6 +285,7 @@ class Follower:
                 self._lose()
             elif event.session is not None and self._is_followed(event.session):
                 await self._handle(event)
+        self._over.set()
 
     def _is_followed(self, session: str) -> bool:
         """Delegated tasks have no conversation of their own."""
@@ -419,10 +429,6 @@ class Follower:
                     files=list(map(file_item, entry.attachments)),
                 )
                 self._publish(live.session, ended)
-            case ApprovalRequested(id, expires_at=expires_at):
-                live.expires[f"{APPROVAL}{id}"] = expires_at
-            case InputRequested(id, expires_at=expires_at):
-                live.expires[f"{ASKED}{id}"] = expires_at
             case _:
                 pass
 
@@ -539,7 +545,6 @@ class Follower:
             kind: events.DecisionKind = "approval" if segment.key.startswith(APPROVAL) else "question"
             if segment.open and segment.key not in live.open:
                 live.open.add(segment.key)
-                expires = live.expires.get(segment.key)
                 asked = events.DecisionAsked(
                     conversation=conversation,
                     turn=live.turn,
@@ -547,7 +552,7 @@ class Follower:
                     kind=kind,
                     question=segment.question,
                     options=list(segment.options),
-                    expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+                    expires_at=self._expiry(live, segment.key),
                 )
                 self._publish(live.session, asked)
             elif not segment.open and segment.key in live.open:
@@ -561,6 +566,20 @@ class Follower:
                     answer=segment.answer,
                 )
                 self._publish(live.session, decided)
+
+    def _expiry(self, live: _Live, key: str) -> datetime | None:
+        """When what is asked expires, if it does."""
+        active = self._gateway.conversation_view.active(live.session, live.turn)
+        entries = () if active is None or active.turn is None else active.turn.entries
+        for entry in reversed(entries):
+            match entry:
+                case ApprovalRequested(id) if key == f"{APPROVAL}{id}":
+                    return datetime.fromtimestamp(entry.expires_at, UTC)
+                case InputRequested(id) if key == f"{ASKED}{id}":
+                    return datetime.fromtimestamp(entry.expires_at, UTC)
+                case _:
+                    pass
+        return None
 
     # --- conversations and channels ---
 
@@ -605,10 +624,11 @@ async def run_ended(gateway: Gateway, message: watching.WatchedMessage) -> event
     """The end of the run that the message has; None if it gets no answer of its own, or the run has not ended."""
     if message.run is None:
         return None
-    report = await gateway.runs.report(message.run)
-    if not report.finished:
+    found = (await gateway.store.followed_runs([message.run])).get(message.run)
+    if found is None or not found.is_over:
         return None
-    return events.RunEnded(conversation=conversation_id(message.session), turn=message.turn, run=report)
+    run = await describe_run(gateway, found)
+    return events.RunEnded(conversation=conversation_id(message.session), turn=message.turn, run=run)
 
 
 def _encode(event: events.Event, id: str | None) -> bytes:

@@ -130,13 +130,17 @@ class Webhooks:
         follower: Follower,
         hooks: Sequence[Webhook],
         *,
+        since: datetime,
         first_pause: float = FIRST_PAUSE,
     ) -> None:
-        self._gateway = gateway
-        self._senders = [_Sender(gateway, hook, first_pause) for hook in hooks]
+        """A webhook that is new is told of runs that ended after `since`."""
+        self._follower = follower
+        self._senders = [_Sender(gateway, hook, since, first_pause) for hook in hooks]
         follower.listen(self._tell, self._missed)
 
     async def run(self) -> None:
+        # What ends from now on is told; what ended before is read.
+        await self._follower.started()
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(
                 httpx.AsyncClient(
@@ -162,12 +166,14 @@ class Webhooks:
 class _Sender:
     """Sends the events of one webhook."""
 
-    def __init__(self, gateway: Gateway, hook: Webhook, first_pause: float) -> None:
+    def __init__(self, gateway: Gateway, hook: Webhook, since: datetime, first_pause: float) -> None:
         self._gateway = gateway
         self._hook = hook
+        self._since = since
         self._first_pause = first_pause
         self._waiting: deque[_Message] = deque()
         self._news = asyncio.Event()
+        self._known: deque[str] = deque(maxlen=2 * MAX_WAITING)
         self._is_behind = True
         self._gone = False
 
@@ -176,11 +182,22 @@ class _Sender:
             return
         if len(self._waiting) >= MAX_WAITING:
             dropped = self._waiting.popleft()
-            self._is_behind |= dropped.ends_run
-            if not dropped.ends_run:
+            if dropped.ends_run:
+                self._is_behind = True
+                self._known.remove(dropped.id)
+            else:
                 log.warning("webhook %s: too many events wait; the oldest is dropped", self._hook.host)
-        self._waiting.append(_message(event, self._gateway.mask))
+        self._add(event)
         self._news.set()
+
+    def _add(self, event: Event) -> None:
+        """Ends of runs may come twice: told, and read."""
+        message = _message(event, self._gateway.mask)
+        if message.ends_run:
+            if message.id in self._known:
+                return
+            self._known.append(message.id)
+        self._waiting.append(message)
 
     def missed(self) -> None:
         """Events may have been missed."""
@@ -216,15 +233,16 @@ class _Sender:
             position = (await self._gateway.store.cursors(CURSORS)).get(self._hook.key)
             if position is None:
                 # It is new: what ended before is none of its business.
-                await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: datetime.now(UTC).isoformat()})
-                return
-            since = max(datetime.fromisoformat(position) - OVERLAP, datetime.now(UTC) - GIVE_UP_AFTER)
+                since = self._since
+                await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: since.isoformat()})
+            else:
+                since = max(datetime.fromisoformat(position) - OVERLAP, datetime.now(UTC) - GIVE_UP_AFTER)
             ended = await self._gateway.store.read(partial(watching.ended_since, time=since, limit=MAX_WAITING))
             for turn, _ in ended:
                 for message in await self._gateway.store.read(partial(watching.read_by, turn=turn)):
                     event = await run_ended(self._gateway, message)
                     if event is not None and self._hook.wants(event):
-                        self._waiting.append(_message(event, self._gateway.mask))
+                        self._add(event)
         except StoreError as error:
             log.warning("webhook %s: what ended meanwhile cannot be read: %s", self._hook.host, error)
             self._is_behind = True

@@ -64,7 +64,8 @@ async def build(
     """Opens the store and builds the gateway; `extra` are channels without settings, such as a terminal. A reload
     reads the settings with `environ`; `watcher` is told of it.
 
-    Raises `StoreError`, `HookError`, `ContextError`, `PortTaken` and `OSError` with messages for people.
+    Raises `StoreError`, `HookError`, `ContextError`, `ExtraMissing`, `PortTaken` and `OSError` with messages for
+    people.
     """
     settings = configuration.settings
     # Conversations are private to the operator's account.
@@ -75,6 +76,7 @@ async def build(
     private_folder(settings.media.path)
     async with AsyncExitStack() as stack:
         signals = ConfiguredSignals(settings)
+        stack.push_async_callback(signals.aclose)
         store = await stack.enter_async_context(open_store(settings.store.url, committed=signals.tell))
         await audit_settings(settings, store)
         listener = address = token = None
@@ -93,9 +95,8 @@ async def build(
             gateway.add(channel, closes=False)
         for channel in extra:
             gateway.add(channel)
-        following = Following(gateway)
+        following = await stack.enter_async_context(Following(gateway))
         services: list[Service] = [
-            following.run,
             partial(reload.serve, lambda settings: settings.webhooks, partial(run_webhooks, gateway, following)),
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,

@@ -6,10 +6,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from config.webhooks import WebhookSettings
 from gateway.app import Gateway
+from gateway.lifecycle.supervision import supervised
+from gateway.lifecycle.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
     # Only where somebody watches.
@@ -17,11 +21,20 @@ if TYPE_CHECKING:
 
 
 class Following:
-    """`run` is a service of the gateway."""
+    """Use as `async with`, around the gateway: what ends while it stops is told as well."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._made: asyncio.Future[Follower] = asyncio.get_running_loop().create_future()
+        self._tasks = BackgroundTasks("following events failed")
+
+    async def __aenter__(self) -> Following:
+        await self._tasks.__aenter__()
+        self._tasks.start(partial(supervised, self._run))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._tasks.__aexit__(*exc)
 
     async def follower(self) -> Follower:
         """The one follower of this process."""
@@ -31,7 +44,7 @@ class Following:
                 self._made.set_result(module.Follower(self._gateway))
         return self._made.result()
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         follower = await asyncio.shield(self._made)
         await follower.run()
 
@@ -40,6 +53,7 @@ async def run_webhooks(gateway: Gateway, following: Following, settings: Sequenc
     """A service of the gateway: tells the configured webhooks of events."""
     if not settings:
         return
+    since = datetime.now(UTC)
     module = await asyncio.to_thread(importlib.import_module, "gateway.api.webhooks")
     hooks = [
         module.Webhook(
@@ -51,4 +65,4 @@ async def run_webhooks(gateway: Gateway, following: Following, settings: Sequenc
         )
         for given in settings
     ]
-    await module.Webhooks(gateway, await following.follower(), hooks).run()
+    await module.Webhooks(gateway, await following.follower(), hooks, since=since).run()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
 
 from gateway.api.events import adapter, types
+from gateway.assembly.build import Built
 from tests.api.conftest import Api, control_api
 from tests.api.streams import Stream, watching
+from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.telegram import BotApi
 
@@ -187,6 +192,40 @@ async def test_the_end_of_the_gateway_ends_streams(tmp_path: Path, models: Model
         task = group.create_task(watch(control))
         await began.wait()
     assert task.result().types == ["ping"]
+
+
+async def test_what_ends_while_the_gateway_stops_is_told(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.script(Say([Pause(), "Hello."]))
+    settings = write_settings(tmp_path, api, models)
+    settings.write_text(settings.read_text().replace("shutdown_grace = 0", "shutdown_grace = 60"))
+    began, stopping = asyncio.Event(), asyncio.Event()
+
+    async def watch(built: Built) -> Stream:
+        assert built.link is not None
+        link = urlsplit(built.link)
+        headers = {"Authorization": f"Bearer {parse_qs(link.query)['token'][0]}"}
+        url = f"http://{link.netloc}/api/v1"
+        async with (
+            httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60) as client,
+            watching(client) as stream,
+        ):
+            began.set()
+            await stream.until("message")
+            await stopping.wait()
+            while (await client.patch("/conversations/none/queue/1", json={"text": "new work"})).status_code != 503:
+                pass
+            models.release()
+            while await anext(stream, None) is not None:
+                pass
+        return stream
+
+    async with asyncio.TaskGroup() as group, gateway(settings) as built:
+        task = group.create_task(watch(built))
+        await began.wait()
+        await api.private(7, "Ann").say("hi")
+        await models.until_held()
+        stopping.set()
+    assert task.result().events[-1].data["run"]["state"] == "completed"
 
 
 async def test_every_event_is_in_the_published_schema(tmp_path: Path, models: ModelServer, api: BotApi) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ events = ["run.ended", "message"]
 async def telling(control: Api, *hooks: Webhook) -> AsyncIterator[None]:
     """The gateway tells these webhooks, with short pauses."""
     follower = Follower(control.built.gateway)
-    webhooks = Webhooks(control.built.gateway, follower, hooks, first_pause=0.01)
+    webhooks = Webhooks(control.built.gateway, follower, hooks, since=datetime.now(UTC), first_pause=0.01)
     running = [asyncio.create_task(follower.run()), asyncio.create_task(webhooks.run())]
     await follower.started()
     try:
