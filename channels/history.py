@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from agent.media import Attachment
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.message import MessageState
 from channels.reply import Reply
 
@@ -68,8 +68,8 @@ class Conversations(Protocol):
         """All messages and replies since the last `/new`, or of that earlier conversation, oldest first; running
         replies in their current state."""
 
-    async def context(self, address: Address) -> Context | None:
-        """None if that is not known."""
+    async def context(self, address: Address, person: Sender) -> Context | None:
+        """For the agent that this person has there. None if that is not known."""
 
     async def delete(self, address: Address, by: str) -> None:
         """Deletes the conversation with all that belongs to it, for the user `by`. Raises

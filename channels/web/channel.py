@@ -145,7 +145,7 @@ class WebChannel:
 
     async def context(self, chat: str) -> Wire:
         """How full the model's context window is; null if that is not known. Raises `BadPost` for an impossible id."""
-        context = await self._conversations.context(parse_address(self.name, chat))
+        context = await self._conversations.context(parse_address(self.name, chat), OWNER)
         return {"context": None if context is None else {"share": round(context.share, 4), "window": context.window}}
 
     async def delete(self, chat: str) -> None:

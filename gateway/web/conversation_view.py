@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agent.log import Ended
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.channel import NotStored
 from channels.history import Context, Conversation, Item, PersonMessage, ShownReply
 from channels.message import MessageState
@@ -59,8 +59,8 @@ class ConversationView:
         replies = {turn.id: self.reply_of(turn) for turn in turns}
         return tuple(_in_order(rows, turns, replies))
 
-    async def context(self, address: Address) -> Context | None:
-        return await self._context.of(session_key(address), address)
+    async def context(self, address: Address, person: Sender) -> Context | None:
+        return await self._context.of(session_key(address), address, person)
 
     async def delete(self, address: Address, by: str) -> None:
         wanted = records.DeletionRequest("conversation", session_key(address), by=f"{address.channel}:{by}")

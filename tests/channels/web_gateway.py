@@ -17,7 +17,7 @@ import uvicorn
 from PIL import Image
 
 from agent.media import Attachment, FileTooLarge, MediaMissing
-from channels.address import Address
+from channels.address import Address, Sender
 from channels.channel import CommandHelp, NotStored, Sent
 from channels.history import Context, Conversation, Item, PersonMessage, ShownReply
 from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
@@ -204,7 +204,7 @@ class Gateway:
             return tuple(dict(enumerate(self._ended.get(address.chat, ()))).get(generation, ()))
         return tuple(self._items.get(address.chat, ()))
 
-    async def context(self, address: Address) -> Context | None:
+    async def context(self, address: Address, person: Sender) -> Context | None:
         return self.filled
 
     async def delete(self, address: Address, by: str) -> None:

@@ -193,6 +193,15 @@ async def test_people_choose_among_the_agents_of_their_role_and_others_change_no
         assert await answers(team, "who?", "I am", by=ANN) == "I am blue."
 
 
+async def test_the_pages_context_bar_is_that_of_the_agent_that_the_person_is_routed_to(
+    tmp_path: Path, keyed: ModelServer
+) -> None:
+    prices = PRICES.replace("[models.openai.red]\n", "[models.openai.red]\ncontext_window = 16000\n")
+    async with person(tmp_path, keyed, AGENTS + route("red", person="owner") + prices) as ann:
+        assert await ann.asks("hello") == "I am red."
+        assert (await ann.context())["window"] == 16000
+
+
 async def test_a_choice_that_the_settings_no_longer_have_gives_way_to_the_routes(
     tmp_path: Path, keyed: ModelServer
 ) -> None:

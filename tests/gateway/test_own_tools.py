@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -428,3 +429,36 @@ async def test_sighup_loads_the_tools_again_and_never_ends_the_gateway(tmp_path:
         ended = await gateway.end(signal.SIGTERM)
     assert ended.code == 0
     assert "still in use" in ended.err
+
+
+def wheel(folder: Path) -> Path:
+    """A package with a tool (https://packaging.python.org/specifications/binary-distribution-format)."""
+    file = folder / "weather_tools-1.0-py3-none-any.whl"
+    info = "weather_tools-1.0.dist-info"
+    content = {
+        "weather_tools.py": GREET.replace("greet", "weather").replace("Greets.", "Tells the weather."),
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: weather-tools\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": "[interject.tools]\nweather = weather_tools:weather\n",
+    }
+    record = "".join(f"{name},,\n" for name in (*content, f"{info}/RECORD"))
+    with ZipFile(file, "w") as archive:
+        for name, text in {**content, f"{info}/RECORD": record}.items():
+            archive.writestr(name, text)
+    return file
+
+
+async def test_a_tool_of_an_installed_package_is_named_by_its_entry_point(
+    folder: Path, models: ModelServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = folder / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site)]
+    installing = await asyncio.create_subprocess_exec(*pip, str(wheel(folder)))
+    assert await installing.wait() == 0
+    monkeypatch.syspath_prepend(site)
+    models.respond(answering(Call("forecast", {"name": "Ann"}), Say("Fine.")))
+    async with person(folder, models, '[tools.forecast]\npath = "weather"\n') as ann:
+        await ann.asks("how will it be?")
+    assert list(asked(models, "big")[-1].results.values()) == ["Hello Ann"]
+    assert await asyncio.to_thread(main, ["tools", "--config", str(folder / "interject.toml")]) == 0
+    assert re.search(r"^forecast +read .*weather_tools\.py:4$", capsys.readouterr().out, re.MULTILINE)
