@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import assert_never
@@ -31,18 +30,25 @@ async def open_hooks(
     """All hooks, running; the stack ends them. A hook whose section and code are the same goes on. `answered` is told
     of each answer. Raises `HookError`."""
     hooks = [
-        replace(hook, runner=await shared.use(f"hook {hook.name}", made_of, partial(_running, hook.runner), stack))
-        for hook, made_of in zip(
-            configured_hooks(configuration, mask),
-            [(section, *_code(configuration, section)) for section in configuration.settings.hooks],
-            strict=True,
+        _registered(
+            section,
+            await shared.use(
+                f"hook {section.name}",
+                (section, _code(configuration, section)),
+                partial(_running, configuration, section, mask),
+                stack,
+            ),
         )
+        for section in configuration.settings.hooks
     ]
     return await stack.enter_async_context(HookChain(hooks, answered))
 
 
 @asynccontextmanager
-async def _running(runner: Runner) -> AsyncIterator[Runner]:
+async def _running(
+    configuration: Configuration, section: HookSettings, mask: Callable[[str], str]
+) -> AsyncIterator[Runner]:
+    runner = _runner(configuration, section, mask)
     async with runner:
         yield Running(runner)
 
@@ -63,18 +69,19 @@ def _code(configuration: Configuration, section: HookSettings) -> tuple[Version,
 
 def configured_hooks(configuration: Configuration, mask: Callable[[str], str]) -> list[RegisteredHook]:
     """`mask` removes known secrets from a text. Raises `HookError` for a hook that cannot be loaded."""
-    return [
-        RegisteredHook(
-            section.name,
-            _runner(configuration, section, mask),
-            tuple(section.points),
-            section.priority,
-            section.timeout,
-            section.on_error,
-            section.trusted,
-        )
-        for section in configuration.settings.hooks
-    ]
+    return [_registered(section, _runner(configuration, section, mask)) for section in configuration.settings.hooks]
+
+
+def _registered(section: HookSettings, runner: Runner) -> RegisteredHook:
+    return RegisteredHook(
+        section.name,
+        runner,
+        tuple(section.points),
+        section.priority,
+        section.timeout,
+        section.on_error,
+        section.trusted,
+    )
 
 
 def _runner(configuration: Configuration, section: HookSettings, mask: Callable[[str], str]) -> Runner:

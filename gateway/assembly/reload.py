@@ -208,8 +208,8 @@ class SettingsReload:
             if at_work:
                 await asyncio.wait(at_work)
         finally:
-            await former.stack.aclose()
             self._former -= 1
+            await former.stack.aclose()
 
     async def _record(self, settings: Settings) -> None:
         try:

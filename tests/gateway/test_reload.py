@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
+import httpx
 import pytest
 
 from agent.interrupt import race
@@ -336,6 +337,31 @@ async def until_accepted(reload: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
         while (await reload()).is_refused:  # type: ignore[misc]  # noqa: ASYNC110 - closing has no event
             await asyncio.sleep(0.002)
+
+
+async def test_a_channel_that_was_polled_is_posted_to_and_the_other_way_round(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    file, public = settings(tmp_path, models, api), 'webhook_url = "https://bot.example.org"\n'
+    edit(file, "enabled = false", "port = 0")
+    ann = api.private(7, "Ann")
+    async with gateway(file) as built, httpx.AsyncClient(trust_env=False, timeout=30) as telegram:
+        origin = str(built.link).split("/?token=")[0]
+        path = f"{origin}/telegram/telegram/"
+        await ask(ann, "main: Be brief.")
+        assert (await telegram.post(path, json={})).status_code == 401
+        edit(file, "[channels.telegram]\n", f"[channels.telegram]\n{public}")
+        assert not (await built.gateway.reload()).is_refused
+        (call,) = await api.until(lambda api: api.called("setWebhook"))
+        message = {"message_id": 50, "date": 1_790_000_000, "chat": ann.card, "from": ann.people[0].card, "text": "hi"}
+        secret = {"X-Telegram-Bot-Api-Secret-Token": call.params["secret_token"]}
+        seen = len(ann.texts)
+        update = {"update_id": 5000, "message": message}
+        assert (await telegram.post(path, json=update, headers=secret)).status_code == 200
+        await ann.until(lambda chat: len(chat.texts) > seen)
+        edit(file, public, "")
+        assert not (await built.gateway.reload()).is_refused
+        assert (await telegram.post(path, json=update, headers=secret)).status_code == 401
 
 
 async def test_webhooks_come_and_go(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
