@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import FastAPI
 
 from channels.web.body_limit import BodyLimit
@@ -25,14 +23,12 @@ from gateway.api.follower import Follower
 from gateway.api.guard import Callers, Guard
 from gateway.api.limits import UPLOAD_LIMIT
 from gateway.api.operations import NO_FACTS, OperatorFacts
-from gateway.api.problems import ProblemBody, answer_problems
+from gateway.api.problems import DESCRIBED, answer_problems
 from gateway.api.uploads import Uploads
 from gateway.app import Gateway
 
 PREFIX = "/api/v1"
 VERSION = "1"
-
-_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ProblemBody}, "5XX": {"model": ProblemBody}}
 
 
 def app(
@@ -70,5 +66,5 @@ def app(
         streams.router(gateway, follower),
         session.router(),
     ):
-        api.include_router(router, prefix=PREFIX, responses=_ERRORS)
+        api.include_router(router, prefix=PREFIX, responses=DESCRIBED)
     return api

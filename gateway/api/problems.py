@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,17 +23,26 @@ _MAX_PROBLEMS = 5
 
 class Problem(Exception):
     """Ends a request with this status. `code` is for programs and never changes its meaning, `detail` is for people;
-    `retry_after` is in seconds."""
+    `retry_after` is in seconds, `headers` are others of the answer."""
 
-    def __init__(self, status: int, code: str, detail: str, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+        self.headers = dict(headers or {})
 
     def response(self) -> Response:
-        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        headers = self.headers | ({} if self.retry_after is None else {"Retry-After": str(self.retry_after)})
         body = {"status": self.status, "code": self.code, "detail": self.detail}
         return JSONResponse(body, self.status, headers, MEDIA_TYPE)
 
@@ -43,6 +53,18 @@ class ProblemBody(BaseModel):
     status: int
     code: str
     detail: str
+
+
+def _described(what: str) -> dict[str, Any]:
+    return {"description": what, "content": {MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}}}
+
+
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    422: _described("The request is not valid."),
+    "4XX": _described("The request is refused."),
+    "5XX": _described("The gateway cannot answer it at the moment."),
+}
+"""Errors in the description of a route."""
 
 
 def answer_problems(api: FastAPI) -> None:
@@ -71,7 +93,8 @@ def answer_problems(api: FastAPI) -> None:
 
 def _of_http(error: HTTPException) -> Problem:
     codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-    return Problem(error.status_code, codes.get(error.status_code, "http_error"), str(error.detail))
+    code = codes.get(error.status_code, "http_error")
+    return Problem(error.status_code, code, str(error.detail), headers=error.headers)
 
 
 def _invalid(error: Exception) -> Problem:
