@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -149,7 +149,6 @@ async def _watchers(url: str, count: int):  # type: ignore[no-untyped-def]  # an
     assert (await process.stdout.readline()).strip() == b"watching"
 
     async def seen() -> dict[str, int]:
-        await asyncio.sleep(2)
         process.stdin.write(b"\n")
         told: dict[str, int] = json.loads(await process.stdout.readline())
         return told
@@ -175,9 +174,10 @@ async def _opened(url: httpx.URL) -> tuple[asyncio.StreamReader, asyncio.StreamW
 
 
 async def _watch_all(url: str, count: int) -> None:
-    """Says when all watch; told to end, says what they have seen."""
+    """Says when all watch; asked what they have seen, says it as soon as all know the end."""
     address = httpx.URL(url)
     seen = {"events": 0, "ended": 0}
+    all_ended = asyncio.Event()
     ready = asyncio.Semaphore(0)
     few = asyncio.Semaphore(50)
 
@@ -188,6 +188,8 @@ async def _watch_all(url: str, count: int) -> None:
         while data := await reader.read(1 << 16):
             seen["events"] += data.count(b"\nevent: ")
             seen["ended"] += data.count(b"\nevent: run.ended")
+            if seen["ended"] == count:
+                all_ended.set()
         writer.close()
 
     tasks = [asyncio.create_task(watch()) for _ in range(count)]
@@ -196,6 +198,9 @@ async def _watch_all(url: str, count: int) -> None:
     sys.stdout.write("watching\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.readline)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(30):
+            await all_ended.wait()
     sys.stdout.write(json.dumps(seen) + "\n")
     sys.stdout.flush()
 
