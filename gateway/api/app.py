@@ -17,6 +17,7 @@ from gateway.api import (
     runs,
     session,
     streams,
+    traces,
     usage,
 )
 from gateway.api.follower import Follower
@@ -63,6 +64,7 @@ def app(
         catalog.router(gateway),
         people.router(gateway),
         usage.router(gateway),
+        traces.router(gateway),
         streams.router(gateway, follower),
         session.router(),
     ):

@@ -156,3 +156,20 @@ async def test_what_agents_work_with_is_listed(tmp_path: Path, models: ModelServ
     assert [each["name"] for each in skills["skills"]] == ["tea"]
     assert servers == []
     assert unknown.status_code == 404
+
+
+async def test_the_trace_of_a_turn_says_what_happened_when(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.script([Call("list_files", {})], [Pause(), Say("Done.")])
+    async with control_api(tmp_path, api, models) as control:
+        await api.private(7, "Ann").say("tidy up")
+        await models.until_held()
+        (turn,) = (await read(control, "/now"))["running"]
+        models.release()
+        await api.private(7, "Ann").hear("Done.")
+        await api.until(lambda _: not control.built.gateway.dispatcher.running())
+        trace = await read(control, f"/turns/{turn['turn']}/trace")
+        unknown = await control.client.get("/turns/nothing/trace")
+    kinds = [row["kind"] for row in trace["rows"]]
+    assert kinds[:4] == ["read", "model", "tool", "model"]
+    assert trace["summary"].startswith("completed")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "turn_not_found")

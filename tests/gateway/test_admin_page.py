@@ -118,6 +118,8 @@ async def test_a_turn_that_waits_for_an_answer_is_shown_opened_and_answered(oper
     transcript = operator.find("transcript")
     await expect(transcript).to_contain_text("paint it", timeout=SLOWLY)
     await expect(transcript).to_contain_text("Which colour?")
+    await operator.find("to-trace").click()
+    await expect(operator.find("waterfall")).to_contain_text("ask_user", timeout=SLOWLY)
     await operator.goes_to("now")
     await parked.get_by_role("button", name="blue").click(timeout=SLOWLY)
     await expect(operator.find("notice")).to_have_text("blue: decided.", timeout=SLOWLY)

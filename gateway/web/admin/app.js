@@ -12,6 +12,7 @@ import { log } from "./views/log.js";
 import { now } from "./views/now.js";
 import { people } from "./views/people.js";
 import { settings } from "./views/settings.js";
+import { trace } from "./views/trace.js";
 import { usage } from "./views/usage.js";
 
 // Each view: its title, the scope that it needs, and `open(place, tools)`, which fills the place and returns `refresh`, or
@@ -26,8 +27,9 @@ const VIEWS = {
   settings: ["Settings", "admin", settings],
   log: ["Log", "admin", log],
   conversation: ["Conversation", "operate", conversation],
+  trace: ["Trace", "operate", trace],
 };
-const UNLISTED = ["conversation"];
+const UNLISTED = ["conversation", "trace"];
 
 const SCOPES = ["read", "chat", "operate", "admin"];
 const PAUSE = 1000; // milliseconds between two refreshes, whatever happens

@@ -82,7 +82,12 @@ function reply(each) {
     { class: "answered" },
     each.segments.map(segment),
     each.status && h("p", { class: "soft" }, each.status),
-    !each.done && h("p", {}, badge(each.parked ? "waits for people" : "running", each.parked ? "warn" : "accent")),
+    h(
+      "p",
+      {},
+      !each.done && [badge(each.parked ? "waits for people" : "running", each.parked ? "warn" : "accent"), " "],
+      h("a", { class: "soft", href: `#trace/${encodeURIComponent(each.id)}`, "data-testid": "to-trace" }, "Trace"),
+    ),
   );
 }
 
