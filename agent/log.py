@@ -136,6 +136,21 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class HookAsked:
+    """The hooks at one point were asked so many `times` about the same: an answer, or the call `call_id`. `ruling` is
+    what the hook `by` decided at last ("deny", "ask", "respond", "end", "stop"), "" to go on; `changed`: they changed
+    what they were shown."""
+
+    point: str
+    times: int = 0
+    seconds: float = 0.0
+    ruling: str = ""
+    by: str = ""
+    changed: bool = False
+    call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MessagesRead:
     """The turn read these messages from its inbox at the checkpoint before step `step`."""
 
@@ -149,7 +164,8 @@ class ModelAnswered:
     """The model's answer in one step. `interrupted`: a message or a stop ended the stream early, or a restart did
     (`by_restart`); `cut_off`: the model's length limit did; `refused`: its provider's filter did. `shown` is the text
     that people see, if hooks changed it. `seconds` is how long the model took, with all attempts, and `first_token`
-    after how many seconds the first of this answer came; None where there is none, or it is not known."""
+    after how many seconds the first of this answer came; None where there is none, or it is not known. `hooks` were
+    asked about it."""
 
     step: int
     parts: tuple[Part, ...]
@@ -162,6 +178,7 @@ class ModelAnswered:
     by_restart: bool = False
     seconds: float | None = field(default=None, compare=False)
     first_token: float | None = field(default=None, compare=False)
+    hooks: tuple[HookAsked, ...] = field(default=(), compare=False)
     kind: Literal["model_answered"] = "model_answered"
 
     @property
@@ -219,7 +236,7 @@ class CallEnded:
     person. `full` is the whole text if it was too long for the model. `final`: the result is the turn's answer.
     `silent`: people are not shown the call. `foreign`: the sources of foreign text in the result. `background`: the
     call goes on in the background, and this result says so. `suggestions` are buttons under the attachments, `how` is a
-    line that says how the result was made."""
+    line that says how the result was made. `hooks` were asked about the call and its result."""
 
     call_id: str
     outcome: Outcome
@@ -235,6 +252,7 @@ class CallEnded:
     background: bool = False
     suggestions: tuple[SuggestedReply, ...] = ()
     how: str = ""
+    hooks: tuple[HookAsked, ...] = field(default=(), compare=False)
     kind: Literal["call_ended"] = "call_ended"
 
 
@@ -262,6 +280,7 @@ class ApprovalRequested:
     full: Attachment | None = None
     result: CallEnded | None = None
     tool: str = ""
+    hooks: tuple[HookAsked, ...] = field(default=(), compare=False)
     kind: Literal["approval_requested"] = "approval_requested"
 
     @property
@@ -368,6 +387,7 @@ class Ended:
 
     outcome: TurnOutcome
     reason: str = ""
+    hooks: tuple[HookAsked, ...] = field(default=(), compare=False)
     kind: Literal["ended"] = "ended"
 
 

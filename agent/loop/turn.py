@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from agent.agent import Agent
@@ -47,6 +48,7 @@ from agent.log_state import (
 from agent.loop.attachments import ConversationFiles
 from agent.loop.model_step import ModelStep
 from agent.loop.offered_tools import callable_tools
+from agent.loop.recorded_hooks import RecordedHooks
 from agent.loop.streaming import EndTurn
 from agent.loop.tool_calls import CANCELLED, SKIPPED, ToolCallRunner
 from agent.model import ModelError
@@ -94,7 +96,8 @@ class Turn:
         is_seen: Callable[[], bool] = lambda: True,
     ) -> None:
         """`is_seen`: whether people may have read any of the answer that the model is giving."""
-        self._agent = agent
+        self._hooks = RecordedHooks(agent.hooks)
+        self._agent = replace(agent, hooks=self._hooks)
         self._journal = journal
         self._emit = emit
         self._id = id
@@ -366,12 +369,13 @@ class Turn:
     async def _append(self, *entries: Entry) -> None:
         """Every entry of the turn passes the gate here, or in `_close`: the log in memory is the stored one."""
         if entries:
-            passed = tuple(map(storable, entries))
+            passed = tuple(map(storable, self._hooks.attached(entries)))
             await shielded(self._journal.append(*passed))
             await self._record(*passed)
 
     async def _close(self, ended: Ended, *entries: Entry) -> None:
-        ended, passed = storable(ended), tuple(map(storable, entries))
+        passed = tuple(map(storable, self._hooks.attached(entries)))
+        ended = storable(replace(ended, hooks=self._hooks.left()))
         last = await shielded(self._journal.close(ended, *passed))
         if last:
             self._ended = ended

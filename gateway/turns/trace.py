@@ -20,6 +20,7 @@ from agent.log import (
     Compacted,
     Ended,
     Entry,
+    HookAsked,
     MessagesRead,
     ModelAnswered,
     Notice,
@@ -153,7 +154,22 @@ class Send:
     kind: str = "send"
 
 
-Span = Read | ModelCall | Charge | ToolCall | Approval | Happening | Send
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """The hooks at a point were asked, so many `times`, about an answer or the call `call_id`. `ruling` "": go on."""
+
+    at: float | None
+    point: str
+    times: int
+    ruling: str
+    by: str
+    changed: bool
+    call_id: str
+    seconds: float | None = None
+    kind: str = "hook"
+
+
+Span = Read | ModelCall | Charge | ToolCall | Approval | Happening | Send | Hooked
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +262,7 @@ def _logged(found: TracedTurn) -> Iterator[Span]:
     ended = {entry.call_id for entry in entries if isinstance(entry, CallEnded)}
     decided = {entry.id for entry in entries if isinstance(entry, ApprovalDecided)}
     for entry, at in timed:
+        yield from _hooked(entry, at, started)
         match entry:
             case MessagesRead():
                 yield Read(at, entry.step, tuple(_message(found, message, at) for message in entry.messages))
@@ -264,6 +281,28 @@ def _logged(found: TracedTurn) -> Iterator[Span]:
                 yield _approval(calls, *requested[entry.id], entry, at)
             case _:
                 yield from _happening(entry, at)
+
+
+def _hooked(
+    entry: Entry, at: float | None, started: Mapping[str, tuple[CallStarted, float | None]]
+) -> Iterator[Hooked]:
+    """Those before a call end when it starts, those before the model when that is asked, the others with the entry."""
+    match entry:
+        case ModelAnswered(hooks=hooks, seconds=seconds):
+            before = None if at is None else max(0.0, at - (seconds or 0.0))
+        case CallEnded(hooks=hooks, call_id=call_id):
+            before = started[call_id][1] if call_id in started else at
+        case ApprovalRequested(hooks=hooks) | Ended(hooks=hooks):
+            before = at
+        case _:
+            return
+    for asked in hooks:
+        yield _hook(asked, before if asked.point in ("before_model", "before_tool", "approve_tool") else at)
+
+
+def _hook(asked: HookAsked, end: float | None) -> Hooked:
+    begun = None if end is None else round(max(0.0, end - asked.seconds), 3)
+    return Hooked(begun, asked.point, asked.times, asked.ruling, asked.by, asked.changed, asked.call_id, asked.seconds)
 
 
 def _message(found: TracedTurn, message: UserMessage, at: float | None) -> ReadMessage:

@@ -14,6 +14,7 @@ from gateway.turns.trace import (
     Approval,
     Charge,
     Happening,
+    Hooked,
     ModelCall,
     Read,
     Send,
@@ -122,6 +123,8 @@ def label_of(span: Span) -> str:
             return _approval(span)
         case Happening(what=what, text=text):
             return f"{what}: {text}" if text else what
+        case Hooked():
+            return _hooks(span)
         case Send(piece=piece, state=state, reason=reason):
             return f"{piece} {state}{f': {reason}' if reason else ''}"
         case _:
@@ -157,6 +160,14 @@ def _tool(call: ToolCall) -> str:
     parts += [_count(call.files, "file")] if call.files else []
     title = one_line(call.title, 40)
     return f"{title} ({', '.join(parts)})" if parts else title
+
+
+def _hooks(hooked: Hooked) -> str:
+    times = f" {hooked.times} times" if hooked.times > 1 else ""
+    parts = [_seconds(hooked.seconds)]
+    parts += [f"{hooked.ruling} by {hooked.by}"] if hooked.ruling else []
+    parts += ["changed"] if hooked.changed else []
+    return f"hooks at {hooked.point}{times} ({', '.join(parts)})"
 
 
 def _approval(approval: Approval) -> str:

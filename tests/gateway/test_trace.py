@@ -17,6 +17,23 @@ BOB = Person(8, "Bob")
 LOOK = Call("list_files", {"path": "."})
 APPROVED = '[tools.list_files]\napproval = "always"\n'
 
+GUARDED = (
+    '[[hooks]]\nname = "guard"\ntype = "python"\npath = "guard.py:Guard"\npoints = ["before_model", "before_tool"]\n'
+)
+GUARD = """
+from dataclasses import replace
+
+from interject import Deny
+
+
+class Guard:
+    async def before_model(self, where, request):
+        return replace(request, notices=("Be brief.",)) if request.step == 2 else request
+
+    async def before_tool(self, where, call):
+        return Deny("private") if call.tool == "read_file" else None
+"""
+
 
 def kinds(trace: dict[str, Any]) -> list[str]:
     return [span["kind"] for span in trace["spans"]]
@@ -78,6 +95,29 @@ async def test_an_approval_is_in_it_with_who_decided_and_how_long_it_waited(
         await ann.say("/trace")
         shown = await ann.until(lambda ann: next((each for each in ann.texts if "completed after" in each), None))
     assert "approval of list_files: allowed by Ann, after" in shown
+
+
+async def test_hooks_are_in_it_with_what_they_decided(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    models.script([Call("list_files", {}), Call("read_file", {"path": "a"})], Say("Nothing here."))
+    (tmp_path / "guard.py").write_text(GUARD)
+    async with gateway(write_settings(tmp_path, api, models, more=GUARDED)):
+        ann = api.private(user_id=7, name="Ann")
+        await ann.say("look")
+        await ann.hear("Nothing here.")
+        await ann.say("/trace")
+        shown = await ann.until(lambda ann: next((each for each in ann.texts if "completed after" in each), None))
+        with closing(sqlite3.connect(tmp_path / "home" / "interject.db")) as database:
+            [(task,)] = database.execute("SELECT id FROM turns WHERE kind = 'turn'")
+        trace = (await call(tmp_path, "trace", task, "--json")).object
+    asked = [(hook["point"], hook["ruling"], hook["by"], hook["changed"]) for hook in only(trace, "hook")]
+    assert sorted(asked) == [
+        ("before_model", "", "", False),
+        ("before_model", "", "", True),
+        ("before_tool", "", "", False),
+        ("before_tool", "deny", "guard", False),
+    ]
+    assert all(hook["seconds"] >= 0 for hook in only(trace, "hook"))
+    assert "hooks at before_tool (0.0 s, deny by guard)" in shown
 
 
 async def test_the_task_of_the_message_that_is_replied_to_is_shown_to_those_who_may_see_it(
