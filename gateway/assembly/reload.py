@@ -102,8 +102,10 @@ class SettingsReload:
         try:
             loaded, generation, tools = await self._prepare()
         except Refused as error:
-            problems = "\n".join(f"- {code(line)}" for line in str(error).splitlines())
-            return Reloaded(f"⚠️ Not reloaded, everything stays as it was:\n\n{problems}", is_refused=True)
+            return _refused(str(error))
+        except Exception:
+            log.exception("the settings cannot be used")
+            return _refused("internal error in the gateway; details are in its log")
         before, after = self.generation.configuration.settings, generation.configuration.settings
         self._use(generation, tools)
         self._loaded = loaded
@@ -123,8 +125,8 @@ class SettingsReload:
             await self._changed.wait()
 
     async def _prepare(self) -> tuple[Configuration, Generation, OwnTools]:
-        """The settings as they are written, what is made of them, and the operator's tools. Raises `Refused`; nothing
-        has changed then."""
+        """The settings as they are written, what is made of them, and the operator's tools. Whatever it raises, nothing
+        has changed then; `Refused` says what the operator can do."""
         if self._former >= MAX_FORMER:
             raise Refused(
                 f"running tasks still use {MAX_FORMER} earlier configurations. Wait until they end, or stop them"
@@ -139,11 +141,6 @@ class SettingsReload:
             generation = await build_generation(Configuration(settings, loaded.file, loaded.home), self._permanent)
         except (ConfigurationError, HookError, ContextError, OSError) as error:
             raise Refused(str(error)) from None
-        except Refused:
-            raise
-        except Exception as error:
-            log.exception("the settings cannot be used")
-            raise Refused("internal error in the gateway; details are in its log") from error
         try:
             await self._try(generation)
             tools = self._permanent.own.after(generation.configuration)
@@ -229,6 +226,11 @@ async def audit_settings(settings: Settings, store: Store) -> None:
     salt = await store.settings_salt() or token_hex(8)
     hashes = fingerprints(settings, salt)
     await store.record_settings(salt, hashes, fingerprint(hashes))
+
+
+def _refused(problems: str) -> Reloaded:
+    lines = "\n".join(f"- {code(line)}" for line in problems.splitlines())
+    return Reloaded(f"⚠️ Not reloaded, everything stays as it was:\n\n{lines}", is_refused=True)
 
 
 def _told(now: Sequence[str], at_start: Sequence[str], tools: str) -> Iterator[str]:
