@@ -68,7 +68,8 @@ class CommandLimits:
 
     `workspace` is the size of all files in the workspace beyond which commands cannot write, None for no limit.
     `temporary` is the size of /tmp. `processes` and `temporary` hold in the sandbox only. `output` is the number of
-    bytes that the model reads.
+    bytes that the model reads. Addresses are four times the memory, unless they are not `limited_addresses`: a browser
+    reserves a terabyte of them, and ends with SIGTRAP without it.
     """
 
     memory: int = 4096 * MIB
@@ -78,13 +79,14 @@ class CommandLimits:
     output: int = 32_000
     temporary: int = 512 * MIB
     workspace: int | None = None
+    limited_addresses: bool = True
 
     def script(self, *, sandboxed: bool) -> str:
         """A bash script that sets the limits; hard ones, so that a command cannot raise them."""
         # RLIMIT_DATA counts memory that can be written; programs reserve far more addresses than they use.
         limits = [
             f"-d {self.memory // 1024}",
-            f"-v {4 * self.memory // 1024}",
+            *([f"-v {4 * self.memory // 1024}"] if self.limited_addresses else []),
             f"-f {self.file_size // 1024}",
             f"-t {self.cpu_seconds}",
             "-c 0",

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LIMITS = CommandLimits(memory=8192 * MIB, temporary=1024 * MIB, cpu_seconds=30 * 86400)
-"""Of a server in the sandbox, which may run for weeks."""
+LIMITS = CommandLimits(memory=8192 * MIB, temporary=1024 * MIB, cpu_seconds=30 * 86400, limited_addresses=False)
+"""Of a server in the sandbox, which may run for weeks, and may start a browser."""
 
 PER_PERSON = "per person; sign in with /mcp login {name}"
 

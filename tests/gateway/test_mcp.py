@@ -185,13 +185,16 @@ async def test_a_program_sees_neither_the_gateways_files_nor_its_variables(
         assert all(path.exists() for path in seen)
     (result,) = asked(models, "big")[-1].results.values()
     assert "True False False False" in result
+    assert "limited: [False, True]" in result, "a browser reserves more addresses than there is memory"
     assert "NAMED=yes" in result
     assert "SECRET_OF_THE_GATEWAY" not in result
     assert "token-of-the-server" not in result
 
 
 SEES = """\
-import json, os, sys
+import json, os, resource, sys
+
+LIMITED = [resource.getrlimit(each)[0] != resource.RLIM_INFINITY for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
 
 for line in sys.stdin:
     request = json.loads(line)
@@ -208,7 +211,7 @@ for line in sys.stdin:
     elif method == "tools/list":
         answer["result"] = {{"tools": [{{"name": "odd", "inputSchema": {{"type": "object"}}}}]}}
     elif method == "tools/call":
-        text = " ".join(str(os.path.exists(file)) for file in {files}) + "\\n"
+        text = " ".join(str(os.path.exists(file)) for file in {files}) + f"\\nlimited: {{LIMITED}}\\n"
         text += "\\n".join(f"{{name}}={{value}}" for name, value in os.environ.items())
         answer["result"] = {{"content": [{{"type": "text", "text": text}}]}}
     else:
