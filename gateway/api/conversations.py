@@ -181,6 +181,7 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
 
     @routes.patch("/conversations/{conversation}")
     async def change_conversation(caller: Writer, conversation: str, changes: Changes) -> ConversationInfo:
+        """Changes what is given, and nothing else."""
         place = await find_place(gateway, caller, conversation)
         await _change(gateway, caller, place, changes)
         return await _info(gateway, caller, place)

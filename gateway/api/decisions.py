@@ -96,6 +96,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/conversations/{conversation}/decisions")
     async def list_decisions_there(caller: Reader, conversation: str) -> Decisions:
+        """What is asked in the conversation now."""
         place = await find_place(gateway, caller, conversation)
         asking = await gateway.store.asking_turns(place.session)
         return Decisions(decisions=[each for turn in asking for each in open_requests(gateway, turn)])

@@ -65,6 +65,7 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.post("/keys", status_code=201)
     async def create_key(caller: Admin, wanted: NewKey) -> KeyWithSecret:
+        """Makes a key. Its secret is told once."""
         until = None if wanted.days is None else datetime.now(UTC) + timedelta(days=wanted.days)
         try:
             new = await gateway.store.create_api_key(

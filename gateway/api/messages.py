@@ -84,8 +84,8 @@ def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
         given = replace(given, body=given.body.model_copy(update={"busy": "steer", "as_": "message"}))
         return await send(caller, request, conversation, given, wait, until)
 
-    def add_command(name: str, summary: str, seconds: float) -> None:
-        @routes.post(f"/conversations/{{conversation}}/{name}", name=name, summary=summary)
+    def add_command(name: str, description: str, seconds: float) -> None:
+        @routes.post(f"/conversations/{{conversation}}/{name}", name=name, description=description)
         async def command(
             caller: Writer,
             request: Request,
@@ -100,10 +100,10 @@ def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
             )
             return await send(caller, request, conversation, given, wait, until)
 
-    add_command("wrap", "Lets the running turn finish up", 0)
-    add_command("undo", "Removes the last task from what the model sees", ANSWERED_WITHIN)
-    add_command("retry", "Removes the last task and runs it again", 0)
-    add_command("compact", "Summarizes the conversation for the model", 0)
+    add_command("wrap", "Lets the running turn finish up.", 0)
+    add_command("undo", "Removes the last task from what the model sees.", ANSWERED_WITHIN)
+    add_command("retry", "Removes the last task and runs it again.", 0)
+    add_command("compact", "Summarizes the conversation for the model.", 0)
     return routes
 
 
