@@ -51,6 +51,8 @@ class Topic:
 
     key: str
     lost: int
+    max_frames: int
+    max_bytes: int
     frames: deque[Frame] = field(default_factory=deque)
     size: int = 0
     watchers: set[Watcher] = field(default_factory=set)
@@ -61,7 +63,7 @@ class Topic:
     def add(self, frame: Frame) -> None:
         self.frames.append(frame)
         self.size += len(frame.data)
-        while len(self.frames) > MAX_FRAMES or self.size > MAX_BYTES:
+        while len(self.frames) > self.max_frames or self.size > self.max_bytes:
             gone = self.frames.popleft()
             self.size -= len(gone.data)
             self.lost = gone.number
@@ -128,8 +130,13 @@ class Watcher:
 class Broadcast:
     """Topics, and the events in them. Ids of events are `<epoch>-<number>`: the epoch is this process's."""
 
-    def __init__(self, warm_seconds: float = WARM_SECONDS) -> None:
+    def __init__(
+        self, *, warm_seconds: float = WARM_SECONDS, max_frames: int = MAX_FRAMES, max_bytes: int = MAX_BYTES
+    ) -> None:
+        """`max_frames` and `max_bytes` are kept of each topic."""
         self.number = 0
+        self._max_frames = max_frames
+        self._max_bytes = max_bytes
         self._epoch = token_hex(4)
         self._warm_seconds = warm_seconds
         self._topics: dict[str, Topic] = {}
@@ -152,7 +159,7 @@ class Broadcast:
         """A watcher of the session, or of `EVERYTHING`, from now on. The topic has all events since it began."""
         if key not in self._topics:
             self._make_room()
-            self._topics[key] = Topic(key, self.number)
+            self._topics[key] = Topic(key, self.number, self._max_frames, self._max_bytes)
         topic = self._topics[key]
         watcher = Watcher(topic, self.number)
         topic.watchers.add(watcher)

@@ -261,6 +261,9 @@ class Follower:
                 self._following.clear()
                 if not self._over.is_set():
                     self._lose()
+                if self._listeners or not self._broadcast.is_idle:
+                    # It failed, and is restarted.
+                    self._wanted.set()
 
     async def _until_idle(self) -> None:
         """Returns when nobody watches any more, or the bus has closed."""

@@ -228,6 +228,53 @@ async def test_what_ends_while_the_gateway_stops_is_told(tmp_path: Path, models:
     assert task.result().events[-1].data["run"]["state"] == "completed"
 
 
+async def test_a_key_is_told_only_of_its_conversations(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        key = {"name": "ci", "scope": "read", "conversations": ["telegram:*:8"]}
+        secret = (await control.client.post("/keys", json=key)).json()["secret"]
+        async with control.using(secret) as program, watching(program) as stream:
+            ann, bob = api.private(7, "Ann"), api.private(8, "Bob")
+            await ann.say("not for the program")
+            await ann.hear("Hello.")
+            await bob.say("for the program")
+            await stream.until("run.ended")
+            hidden = await program.get("/conversations/telegram:123456:7/events")
+    told = {event.data["conversation"] for event in stream.events if "conversation" in event.data}
+    assert told == {"telegram:123456:8"}
+    assert not {"channel.trouble", "channel.ok"} & set(stream.types)
+    assert hidden.status_code == 404
+
+
+async def test_a_channel_in_trouble_is_told_with_what_is_wrong(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    api.fail_next("getUpdates", 409, times=100)
+    async with control_api(tmp_path, api, models) as control:
+        await api.until(lambda api: api.refusals)
+        async with watching(control.client) as stream:
+            trouble = await stream.until("channel.trouble")
+    assert trouble.data["channel"] == "telegram"
+    assert trouble.data["problem"]
+
+
+async def test_another_title_is_told(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        id = await the_conversation(control)
+        async with watching(control.client, id) as stream:
+            await control.client.patch(f"/conversations/{id}", json={"title": "Tea and cake"})
+            changed = await stream.next()
+    assert (changed.type, changed.data["change"], changed.data["title"]) == (
+        "conversation.changed",
+        "title",
+        "Tea and cake",
+    )
+
+
 async def test_every_event_is_in_the_published_schema(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     async with control_api(tmp_path, api, models) as control:
         schema = (await control.client.get("/events/schema.json")).json()
