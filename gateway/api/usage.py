@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from gateway.api.caller import Caller, Operator
 from gateway.api.ids import conversation_id
 from gateway.app import Gateway
-from gateway.store.records import UsageTotals
+from gateway.store.records import AuditKind, UsageTotals
 from gateway.store.usage import UsageBy
 
 MAX_EVENTS = 1_000
@@ -66,9 +66,10 @@ class AuditEvent(BaseModel):
 
 
 class Audit(BaseModel):
-    """Newest first."""
+    """Newest first. `kinds` are all kinds of events that there are."""
 
     events: list[AuditEvent]
+    kinds: list[str]
 
 
 def router(gateway: Gateway) -> APIRouter:
@@ -113,7 +114,7 @@ def router(gateway: Gateway) -> APIRouter:
             )
             for row in reversed(rows)
         ]
-        return Audit(events=[each for each in events if _sees(caller, each)])
+        return Audit(events=[each for each in events if _sees(caller, each)], kinds=list(get_args(AuditKind)))
 
     return routes
 

@@ -139,6 +139,9 @@ async def test_somebody_is_admitted_with_one_click_and_loses_access_with_another
     await expect(operator.find("paired")).to_be_hidden()
     await operator.goes_to("audit")
     await expect(operator.find("audit")).to_contain_text("revoked", timeout=SLOWLY)
+    await operator.find("kind").select_option("admitted")
+    await expect(operator.find("audit")).not_to_contain_text("revoked", timeout=SLOWLY)
+    await expect(operator.find("audit")).to_contain_text("telegram:66")
 
 
 async def test_an_undelivered_reply_is_sent_again_with_one_click(operator: Operator) -> None:

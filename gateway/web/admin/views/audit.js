@@ -4,21 +4,6 @@ import { read } from "../api.js";
 import { badge, empty, h, table } from "../dom.js";
 import { moment } from "../format.js";
 
-const KINDS = [
-  "refused",
-  "admitted",
-  "revoked",
-  "approved",
-  "denied",
-  "stopped",
-  "tool_call",
-  "settings",
-  "exported",
-  "deleted",
-  "undelivered",
-  "redelivered",
-  "moved",
-];
 const COLOURS = { refused: "warn", denied: "warn", revoked: "bad", deleted: "bad", undelivered: "bad", admitted: "good", approved: "good" };
 
 export function audit(place, { refresh }) {
@@ -26,7 +11,6 @@ export function audit(place, { refresh }) {
     "select",
     { id: "kind", onchange: refresh, "data-testid": "kind" },
     h("option", { value: "" }, "everything"),
-    KINDS.map((name) => h("option", { value: name }, name.replace("_", " "))),
   );
   const content = h("div", { "data-testid": "audit" });
   place.append(h("div", { class: "line" }, h("label", { for: "kind" }, "Show"), kind), content);
@@ -37,6 +21,7 @@ export function audit(place, { refresh }) {
     const said = JSON.stringify([found, kind.value]);
     if (said === shown) return;
     shown = said;
+    if (kind.options.length === 1) kind.append(...found.kinds.map((name) => h("option", { value: name }, name.replace("_", " "))));
     content.replaceChildren(
       found.events.length
         ? table("Audit log", [["When", ""], ["What", ""], ["Who", ""], ["Details", "wide"]], found.events.map(row))

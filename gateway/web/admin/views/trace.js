@@ -2,7 +2,6 @@
 
 import { read } from "../api.js";
 import { h, svg } from "../dom.js";
-import { dollars } from "../format.js";
 
 const WORDS = {
   read: "read",
@@ -24,8 +23,8 @@ export function trace(place, { argument: id }) {
     if (said === shown) return;
     shown = said;
     place.replaceChildren(
-      h("p", { class: "summary" }, found.summary, " · ", dollars(found.cost)),
-      h("p", {}, h("a", { href: `#conversation/${encodeURIComponent(found.conversation)}` }, "The conversation")),
+      h("p", { class: "summary" }, found.summary),
+      h("p", { class: "summary" }, h("a", { href: `#conversation/${encodeURIComponent(found.conversation)}` }, "The conversation")),
       h("ol", { class: "waterfall", "data-testid": "waterfall" }, found.rows.map((row) => line(row, found.end))),
     );
   };
