@@ -159,6 +159,8 @@ class Broadcast:
         """A watcher of the session, or of `EVERYTHING`, from now on. The topic has all events since it began."""
         if key not in self._topics:
             self._make_room()
+            # Nobody who left before can go on here: what happened meanwhile was not published.
+            self.number += 1
             self._topics[key] = Topic(key, self.number, self._max_frames, self._max_bytes)
         topic = self._topics[key]
         watcher = Watcher(topic, self.number)

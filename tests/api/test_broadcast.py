@@ -83,8 +83,9 @@ async def test_who_comes_back_with_an_id_goes_on_there_and_with_a_foreign_id_now
     with events.watch("a") as again:
         number = events.number_of(id)
         assert number is not None
-        assert [frame.data for frame in again.topic.after(number) or ()] == [f"{events.id(2)} 2".encode()]
-    assert [events.number_of(wrong) for wrong in ("", "x", other.id(1), events.id(3), f"{id}0")] == [None] * 5
+        assert [frame.data for frame in again.topic.after(number) or ()] == [f"{events.id(number + 1)} 2".encode()]
+    wrong = ("", "x", other.id(1), events.id(number + 2), f"{id}0")
+    assert [events.number_of(each) for each in wrong] == [None] * 5
 
 
 async def test_what_renews_a_conversation_takes_its_earlier_events_away() -> None:
@@ -124,11 +125,14 @@ async def test_topics_with_few_watchers_come_first() -> None:
     assert order == ["few", *["many"] * 40]
 
 
-async def test_a_topic_without_watchers_is_dropped_after_a_while() -> None:
+async def test_a_topic_without_watchers_is_dropped_after_a_while_and_nobody_goes_on_there() -> None:
     events = Broadcast(warm_seconds=0)
-    with events.watch("a"):
+    with events.watch("a") as watcher:
         events.expire()
         assert events.is_watched("a")
+        last = watcher.position
     assert events.is_watched("a")
     events.expire()
     assert events.is_idle
+    with events.watch("a") as again:
+        assert again.topic.after(last) is None

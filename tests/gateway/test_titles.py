@@ -48,9 +48,11 @@ async def named(store: Store, title: str, payments: int) -> tuple[list[str], lis
     """A first turn ends, and the conversation is named after it: what it is called then, and what was paid."""
     await store.accept(message("How do hens sleep?", address=HERE), SESSION)
     turn, book = await begin(store, SESSION), Book()
-    async with asyncio.timeout(60), Titles(book, Namer(title)) as titles:
+    told: list[str] = []
+    async with asyncio.timeout(60), Titles(book, Namer(title), changed=told.append) as titles:
         titles.ended(turn, turn.entries)
         paid = [await book.payments.get() for _ in range(payments)]
+    assert told == [SESSION] * len(book.titles)
     return book.titles, paid
 
 
