@@ -201,7 +201,8 @@ def _overview(found: Overview) -> list[tuple[str, str]]:
     inbox = found.inbox
     unread = f"{inbox.messages} unread"
     if inbox.oldest is not None:
-        unread += f" in {inbox.conversations} conversations, the oldest for {age(inbox.oldest)}"
+        places = "1 conversation" if inbox.conversations == 1 else f"{inbox.conversations} conversations"
+        unread += f" in {places}, the oldest for {age(inbox.oldest)}"
     replies = f"{found.pending} being delivered, {len(found.undelivered)} undeliverable"
     if found.undelivered:
         replies += f" (the last: {plain(found.undelivered[-1].reason, 200)}); /redeliver tries again"

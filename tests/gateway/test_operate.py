@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ import pytest
 
 from channels.address import Address, Sender
 from channels.message import InboundMessage
+from gateway.cli.main import main
 from gateway.sessions import session_key
 from gateway.store import open_store
 from gateway.store.records import DEFAULT_OPTIONS, AuditEvent
@@ -109,7 +111,7 @@ async def test_status_shows_what_runs_what_waits_and_what_it_cost(tmp_path: Path
     assert for_people.code == 0
     assert "1 running, 0 parked" in for_people.out
     assert "the model is answering" in for_people.out
-    assert "1 unread in 1 conversations" in for_people.out
+    assert "1 unread in 1 conversation," in for_people.out
 
 
 @pytest.mark.parametrize(
@@ -195,3 +197,11 @@ async def test_what_commands_show_is_json_where_that_is_asked_for(desk: Desk) ->
     ]
     assert {len(found[command]) for command in STATES} == {1}
     assert found["backup copy.zip"][0]["messages"] == 1
+
+
+def test_the_page_of_commands_has_every_command_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    there = set(re.findall(r"^    ([a-z-]+)(?: {2}|$)", capsys.readouterr().out, re.MULTILINE))
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `interject ([a-z-]+)` \|", page, re.MULTILINE)) == there
