@@ -275,6 +275,52 @@ async def test_another_title_is_told(tmp_path: Path, models: ModelServer, api: B
     )
 
 
+async def test_runs_that_one_turn_answers_all_end_after_its_reply(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script([Say(["One two", Pause(), " three"])], Say("Five ten"))
+    async with control_api(tmp_path, api, models) as control, watching(control.client) as stream:
+        ann = api.private(7, "Ann")
+        await ann.say("count")
+        await stream.until("reply", where=lambda data: "One two" in str(data))
+        await ann.say("in fives please")
+        first, second = [await stream.until("run.ended") for _ in range(2)]
+    assert [each.data["run"]["state"] for each in (first, second)] == ["completed", "completed"]
+    assert all(each.data["run"]["text"].endswith("Five ten") for each in (first, second))
+    assert stream.types[-4:] == ["message.state", "message.state", "run.ended", "run.ended"]
+    done = [index for index, event in enumerate(stream.events) if event.data.get("reply", {}).get("done")]
+    assert len(done) == 1
+    assert stream.types[done[0] + 1 :] == stream.types[-4:]
+
+
+async def test_known_secrets_are_masked_while_a_reply_grows(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.script([Say(["The key is test-key, isn't it", Pause(), "?"])])
+    async with control_api(tmp_path, api, models) as control, watching(control.client) as stream:
+        await api.private(7, "Ann").say("what is the key?")
+        await stream.until("reply")
+        models.release()
+        await stream.until("run.ended")
+    assert "The key is" in stream.text(stream.events[-1].data["turn"])
+    assert not [event for event in stream.events if "test-key" in event.raw]
+
+
+async def test_a_deleted_conversation_is_empty_for_who_watches_it(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        id = await the_conversation(control)
+        async with watching(control.client, id) as stream:
+            assert (await control.client.delete(f"/conversations/{id}")).status_code < 300
+            changed = await stream.until("conversation.changed")
+            snapshot = await stream.until("snapshot")
+    assert changed.data["change"] in ("deleted", "new")
+    assert snapshot.data["items"] == []
+
+
 async def test_every_event_is_in_the_published_schema(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     async with control_api(tmp_path, api, models) as control:
         schema = (await control.client.get("/events/schema.json")).json()
