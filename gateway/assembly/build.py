@@ -28,7 +28,7 @@ from gateway.assembly.load_ahead import load_ahead
 from gateway.assembly.mcp import SignInLinks, mcp_problems
 from gateway.assembly.reload import NoWatcher, SettingsReload, Watcher, audit_settings
 from gateway.assembly.signals import ConfiguredSignals
-from gateway.assembly.web import exposure, link, site
+from gateway.assembly.web import WEB, exposure, link, server_app, site
 from gateway.bus import LocalBus
 from gateway.lifecycle.recent_log import recent_log
 from gateway.lifecycle.retention import keep_retention
@@ -108,7 +108,7 @@ async def build(
             if warning := exposure(settings.web):
                 log.warning("%s", warning)
             web = WebChannel(
-                name="web",
+                name=WEB,
                 conversations=gateway.conversation_view,
                 runs=gateway.runs,
                 media=permanent.media,
@@ -126,13 +126,14 @@ async def build(
                 web,
                 settings.web,
                 webhooks,
-                watched,
                 following,
                 permanent.links,
                 configuration=lambda: reload.generation.configuration,
                 log=stack.enter_context(recent_log(gateway.mask)),
             )
-            server = await stack.enter_async_context(HttpServer(make_site, listener, limits))
+            server = await stack.enter_async_context(
+                HttpServer(partial(server_app, watched, make_site), listener, limits)
+            )
             services.append(server.start)
         await stack.enter_async_context(gateway)
         yield Built(gateway, tuple(services), address)

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from channels.web.channel import WebChannel
@@ -21,11 +21,14 @@ from gateway.lifecycle.recent_log import RecentLog
 from gateway.log_context import About, work_is_about
 from gateway.signals.http_app import PATHS
 from gateway.web.connections import App
-from gateway.web.http_server import mounted
+from gateway.web.http_server import lazily, mounted
 
 if TYPE_CHECKING:
-    # Loaded on the first connection.
+    # Loaded with the first request.
     from gateway.api.follower import Follower
+
+WEB = "web"
+"""The name of the channel."""
 
 
 def link(listener: socket.socket, token: str) -> str:
@@ -49,25 +52,37 @@ def exposure(settings: WebSettings) -> str:
     )
 
 
+async def server_app(signals: App, make_site: Callable[[], Awaitable[App]]) -> App:
+    """The signals for operators' tools, and the site, which is loaded with the first request to it: whoever only asks
+    whether the gateway is alive loads nothing."""
+    served = mounted(lazily(make_site), dict.fromkeys(PATHS, signals))
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        # The server has a task for each request. A message that a platform posts says itself which channel it is of.
+        work_is_about(About(channel=WEB))
+        await served(scope, receive, send)
+
+    return app
+
+
 async def site(
     gateway: Gateway,
     web: WebChannel,
     settings: WebSettings,
     webhooks: Webhooks,
-    signals: App,
     following: Following,
     links: SignInLinks,
     *,
     configuration: Callable[[], Configuration],
     log: RecentLog,
 ) -> App:
-    """The web chat, the control API, the platforms' webhooks, the signals for operators' tools, and the pages of people
-    who sign in. Loaded on the first connection; webhooks and those pages may come later."""
+    """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Webhooks and those
+    pages may come later."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     chat = page.app(web, host=settings.host, url=settings.url or "")
     follower = await following.follower()
     apis = await asyncio.to_thread(_control_apis, gateway, web, follower, configuration, log)
-    always = mounted(chat, {**apis, **dict.fromkeys(PATHS, signals)})
+    always = mounted(chat, apis)
     sign_in_pages: App | None = None
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -77,9 +92,6 @@ async def site(
             pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
             sign_in_pages = pages.app(links.made, settings.url or "")
         found = sign_in_pages if path.startswith("/oauth/") else webhooks.find(path)
-        if found is None:
-            # The server has a task for each request.
-            work_is_about(About(channel=web.name))
         await (found or always)(scope, receive, send)
 
     return app

@@ -124,6 +124,21 @@ def mounted(site: App, others: Mapping[str, App]) -> App:
     return app
 
 
+def lazily(make_app: Callable[[], Awaitable[App]]) -> App:
+    """The application, made with the first request to it. If that fails, the next request tries again."""
+    made: App | None = None
+    making = asyncio.Lock()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal made
+        if made is None:
+            async with making:
+                made = made or await make_app()
+        await made(scope, receive, send)
+
+    return app
+
+
 async def _first_connection(listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     connected = asyncio.Event()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 import sqlite3
-from asyncio.subprocess import DEVNULL
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +53,8 @@ from tests.servers.models import Call as ServerCall
 from tests.servers.models import Fail, Gate, ModelServer, Say
 from tests.servers.telegram import BotApi
 
-DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy" / "prometheus"
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -433,6 +436,65 @@ async def test_a_gateway_whose_store_does_not_write_is_alive_but_not_ready(
         async with asyncio.timeout(30):
             while (await operator.client.get("/readyz")).status_code == 503:  # noqa: ASYNC110 - a server is asked
                 await asyncio.sleep(0.05)
+
+
+ASKED_FOR_HEALTH = """
+import asyncio, json, sys
+import http.client
+from pathlib import Path
+from config.load import load
+from gateway.assembly.build import build
+
+def ask(link):
+    connection = http.client.HTTPConnection(link.split("/")[2])
+    found = []
+    for path in ("/healthz", "/readyz", "/metrics"):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        found.append(answer.status)
+    return found
+
+async def main(home):
+    async with build(load(None, {"INTERJECT_WEB__PORT": "0"}, home)) as built:
+        running = asyncio.create_task(built.gateway.run(*built.services))
+        found = await asyncio.to_thread(ask, built.link)
+        running.cancel()
+        await asyncio.wait([running])
+    print(json.dumps([found, sorted(set(sys.modules) & {"uvicorn", "fastapi", "starlette", "prometheus_client"})]))
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_whoever_asks_for_health_loads_no_web_framework(tmp_path: Path) -> None:
+    asked = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ASKED_FOR_HEALTH, tmp_path / "home", cwd=ROOT, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await asyncio.wait_for(asked.communicate(), 60)
+    assert json.loads(out) == [[200, 200, 401], ["uvicorn"]], err.decode()
+
+
+async def test_while_the_gateway_stops_it_is_not_ready(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    gate = asyncio.Event()
+    models.script([Say("Wait"), Gate(gate), Say(".")])
+    settings = write_settings(tmp_path, api, models)
+    settings.write_text(settings.read_text().replace("shutdown_grace = 0", "shutdown_grace = 30"))
+    async with AsyncExitStack() as stack:
+        built = await stack.enter_async_context(gateway(settings))
+        assert built.link is not None
+        async with httpx.AsyncClient(base_url=built.link.partition("/?")[0], trust_env=False, timeout=60) as client:
+            ann = api.private(7, "Ann")
+            await ann.say("hi")
+            await ann.hear("Wait")
+            assert (await client.get("/readyz")).status_code == 200
+            stopping = asyncio.create_task(stack.pop_all().aclose())
+            async with asyncio.timeout(30):
+                while (ready := await client.get("/readyz")).status_code == 200:  # noqa: ASYNC110 - a server is asked
+                    await asyncio.sleep(0.05)
+            gate.set()
+            await stopping
+    assert (ready.status_code, ready.json()["problems"]) == (503, {"gateway": "is stopping"})
 
 
 async def test_a_gateway_without_a_working_channel_is_not_ready(tmp_path: Path) -> None:
