@@ -1,0 +1,265 @@
+"""The clients: the same methods with and without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TypeVar
+from uuid import uuid4
+
+import httpx
+
+from interject.client import requests
+from interject.client.errors import StillRunning, Unreachable, raise_for
+from interject.client.models import Conversation, Decision, Event, QueuedMessage, Run, Sent, Stopped, Tool
+from interject.client.requests import MAX_WAIT, Ask
+from interject.client.streams import EventReader
+
+T = TypeVar("T")
+
+TIMEOUT = 30.0
+"""Seconds beyond those that the gateway may take by itself."""
+
+SILENCE = 60.0
+"""Seconds without a sign of life after which a stream counts as lost; the gateway sends one at least every 15."""
+
+RECONNECT = 1.0
+"""Seconds before a lost stream is opened again."""
+
+COMMAND_WAIT = 30.0
+
+
+class _Settings:
+    def __init__(self, url: str, key: str) -> None:
+        """`url` is the address that `interject run` prints, without what follows the port."""
+        self._base = url.rstrip("/") + "/api/v1"
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+
+class Interject(_Settings):
+    """Use as `with`. All methods raise `ApiError` and `Unreachable`."""
+
+    def __enter__(self) -> Interject:
+        self._http = httpx.Client(base_url=self._base, headers=self._headers, timeout=TIMEOUT)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def conversations(self, *, search: str = "", channel: str = "") -> list[Conversation]:
+        """Those that the key may see, the newest first."""
+        return self._do(requests.conversations(search, channel))
+
+    def send(
+        self,
+        conversation: str,
+        text: str,
+        *,
+        client_id: str = "",
+        files: Iterable[tuple[str, bytes]] = (),
+        tools: Iterable[Tool] = (),
+        busy: str | None = None,
+    ) -> Sent:
+        """Returns when the message is stored. A message that is sent again with the same `client_id` is stored once.
+        `busy` is what it does to a running turn: "steer", "queue", "collect" or "interrupt"."""
+        ask = requests.send(conversation, text, client_id or uuid4().hex, files=files, tools=tools, busy=busy)
+        return self._do(ask)
+
+    def ask(
+        self,
+        conversation: str,
+        text: str,
+        *,
+        timeout: float = 600.0,
+        files: Iterable[tuple[str, bytes]] = (),
+        tools: Iterable[Tool] = (),
+    ) -> Run:
+        """Sends a message and waits until it is answered, or its turn needs somebody (see `Run`). Raises
+        `StillRunning` after `timeout` seconds; the run goes on."""
+        sent = self.send(conversation, text, files=files, tools=tools)
+        return self.wait(sent.run or "", timeout=timeout)
+
+    def command(self, conversation: str, text: str) -> Run | None:
+        """A command such as "/status", with its answer."""
+        return self._do(requests.command(conversation, text, uuid4().hex, COMMAND_WAIT)).result
+
+    def steer(self, conversation: str, text: str) -> Sent:
+        """The running turn reads the message at once."""
+        return self._do(requests.steer(conversation, text, uuid4().hex))
+
+    def stop(self, conversation: str, *, background: bool = False) -> Stopped:
+        """Stops the running turn and withdraws the queued messages."""
+        return self._do(requests.stop(conversation, background=background))
+
+    def queue(self, conversation: str) -> list[QueuedMessage]:
+        return self._do(requests.queue(conversation))
+
+    def run(self, run: str) -> Run:
+        return self._do(requests.run(run, 0, to_end=False))
+
+    def wait(self, run: str, *, timeout: float = 600.0, to_end: bool = False) -> Run:
+        """Waits until the run has ended, or, unless `to_end`, needs somebody. Raises `StillRunning`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            found = self._do(requests.run(run, min(left, MAX_WAIT), to_end=to_end))
+            if found.ended or (found.state == "parked" and not to_end):
+                return found
+            if left == 0:
+                raise StillRunning(run, timeout)
+
+    def submit(self, run: str, results: Mapping[str, str]) -> Run:
+        """The results of all pending calls of the run, by call id."""
+        return self._do(requests.results(run, results))
+
+    def decisions(self, conversation: str = "") -> list[Decision]:
+        """What is asked, in this conversation or in all."""
+        return self._do(requests.decisions(conversation))
+
+    def decide(self, decision: str, *, allow: bool | None = None, option: int | None = None) -> None:
+        """Decides an approval (`allow`), or chooses an option, counted from 0."""
+        return self._do(requests.decide(decision, allow=allow, option=option))
+
+    def read_file(self, url: str) -> bytes:
+        """The bytes of a file, by its `url` in an answer."""
+        return self._do(Ask("GET", url.removeprefix("/api/v1"), lambda response: response.content))
+
+    def events(self, conversation: str = "", *, last_id: str = "") -> Iterator[Event]:
+        """What happens in the conversation, or in all, for ever. A lost connection is opened again where it was."""
+        reader = EventReader(last_id)
+        while True:
+            headers = {"Last-Event-ID": reader.last_id} if reader.last_id else {}
+            try:
+                path = requests.events_path(conversation)
+                with self._http.stream("GET", path, headers=headers, timeout=SILENCE) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise_for(response)
+                    for line in response.iter_lines():
+                        yield from reader.take(line)
+            except httpx.TransportError:
+                # The next connection goes on where this one was lost.
+                pass
+            reader.forget_unfinished()
+            time.sleep(RECONNECT)
+
+    def _do(self, ask: Ask[T]) -> T:
+        try:
+            response = self._http.request(
+                ask.method, ask.path, params=dict(ask.params), json=ask.json, timeout=TIMEOUT + ask.wait
+            )
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self._base} cannot be reached: {error}") from error
+        raise_for(response)
+        return ask.read(response)
+
+
+class AsyncInterject(_Settings):
+    """`Interject` for asyncio. Use as `async with`."""
+
+    async def __aenter__(self) -> AsyncInterject:
+        self._http = httpx.AsyncClient(base_url=self._base, headers=self._headers, timeout=TIMEOUT)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def conversations(self, *, search: str = "", channel: str = "") -> list[Conversation]:
+        return await self._do(requests.conversations(search, channel))
+
+    async def send(
+        self,
+        conversation: str,
+        text: str,
+        *,
+        client_id: str = "",
+        files: Iterable[tuple[str, bytes]] = (),
+        tools: Iterable[Tool] = (),
+        busy: str | None = None,
+    ) -> Sent:
+        ask = requests.send(conversation, text, client_id or uuid4().hex, files=files, tools=tools, busy=busy)
+        return await self._do(ask)
+
+    async def ask(
+        self,
+        conversation: str,
+        text: str,
+        *,
+        timeout: float = 600.0,  # noqa: ASYNC109 - the gateway holds each request for a bounded time
+        files: Iterable[tuple[str, bytes]] = (),
+        tools: Iterable[Tool] = (),
+    ) -> Run:
+        sent = await self.send(conversation, text, files=files, tools=tools)
+        return await self.wait(sent.run or "", timeout=timeout)
+
+    async def command(self, conversation: str, text: str) -> Run | None:
+        return (await self._do(requests.command(conversation, text, uuid4().hex, COMMAND_WAIT))).result
+
+    async def steer(self, conversation: str, text: str) -> Sent:
+        return await self._do(requests.steer(conversation, text, uuid4().hex))
+
+    async def stop(self, conversation: str, *, background: bool = False) -> Stopped:
+        return await self._do(requests.stop(conversation, background=background))
+
+    async def queue(self, conversation: str) -> list[QueuedMessage]:
+        return await self._do(requests.queue(conversation))
+
+    async def run(self, run: str) -> Run:
+        return await self._do(requests.run(run, 0, to_end=False))
+
+    async def wait(self, run: str, *, timeout: float = 600.0, to_end: bool = False) -> Run:  # noqa: ASYNC109 - as in `ask`
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            found = await self._do(requests.run(run, min(left, MAX_WAIT), to_end=to_end))
+            if found.ended or (found.state == "parked" and not to_end):
+                return found
+            if left == 0:
+                raise StillRunning(run, timeout)
+
+    async def submit(self, run: str, results: Mapping[str, str]) -> Run:
+        return await self._do(requests.results(run, results))
+
+    async def decisions(self, conversation: str = "") -> list[Decision]:
+        return await self._do(requests.decisions(conversation))
+
+    async def decide(self, decision: str, *, allow: bool | None = None, option: int | None = None) -> None:
+        return await self._do(requests.decide(decision, allow=allow, option=option))
+
+    async def read_file(self, url: str) -> bytes:
+        return await self._do(Ask("GET", url.removeprefix("/api/v1"), lambda response: response.content))
+
+    async def events(self, conversation: str = "", *, last_id: str = "") -> AsyncIterator[Event]:
+        reader = EventReader(last_id)
+        while True:
+            headers = {"Last-Event-ID": reader.last_id} if reader.last_id else {}
+            try:
+                path = requests.events_path(conversation)
+                async with self._http.stream("GET", path, headers=headers, timeout=SILENCE) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        raise_for(response)
+                    async for line in response.aiter_lines():
+                        for event in reader.take(line):
+                            yield event
+            except httpx.TransportError:
+                # The next connection goes on where this one was lost.
+                pass
+            reader.forget_unfinished()
+            await asyncio.sleep(RECONNECT)
+
+    async def _do(self, ask: Ask[T]) -> T:
+        try:
+            response = await self._http.request(
+                ask.method, ask.path, params=dict(ask.params), json=ask.json, timeout=TIMEOUT + ask.wait
+            )
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self._base} cannot be reached: {error}") from error
+        raise_for(response)
+        return ask.read(response)
