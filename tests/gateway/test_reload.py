@@ -290,6 +290,44 @@ def _runs(pid: str) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+async def test_a_server_and_skills_that_are_added_are_there_for_the_next_task(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    (tmp_path / "process.py").write_text(PROCESS)
+    (tmp_path / "skills" / "greeting").mkdir(parents=True)
+    (tmp_path / "skills" / "greeting" / "SKILL.md").write_text("---\nname: greeting\ndescription: Greets.\n---\nHi.\n")
+    models.respond(lambda request: Say(f"I have {' '.join(sorted(request.tools))}."))
+    file, ann = settings(tmp_path, models, api), api.private(7, "Ann")
+    async with gateway(file) as built:
+        await ask(ann, "I have")
+        assert "odd_one" not in models.requests[-1].tools
+        await ask(ann, "There are no skills here", "/skills")
+        more = f'[skills]\npaths = ["skills"]\n[mcp.odd]\n{COMMAND}sandbox = "none"\n'
+        file.write_text(file.read_text() + more)
+        await reload(api)
+        await until(lambda: built.gateway.mcp.shared[0].status.state == "running")
+        await ask(ann, "odd_one")
+        await ask(ann, "/greeting", "/skills")
+        await ask(ann, "odd", "/mcp")
+        edit(file, more, "")
+        await reload(api)
+        await ask(ann, "There are no MCP servers", "/mcp")
+        await ask(ann, "I have")
+        assert "odd_one" not in models.requests[-1].tools
+
+
+async def test_limits_hold_from_the_next_message_on(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    file, ann = settings(tmp_path, models, api), api.private(7, "Ann")
+    async with gateway(file) as built:
+        await ask(ann, "main: Be brief.")
+        for limit, words in ((1, "Not taken"), (100, "main: Be brief.")):
+            before = file.read_text()
+            file.write_text(f"{before}[limits]\nmessages_per_minute = {limit}\n")
+            assert not (await built.gateway.reload()).is_refused
+            await ask(ann, words)
+            file.write_text(before)
+
+
 async def test_what_takes_effect_at_the_next_start_is_named(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     file = settings(tmp_path, models, api)
     async with gateway(file):
