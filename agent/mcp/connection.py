@@ -56,6 +56,9 @@ class Observer(Protocol):
     def closed(self) -> None:
         """Nothing arrives any more."""
 
+    def complains(self, line: str) -> None:
+        """A line of its stderr, if it is a program."""
+
     async def says(self, level: str, text: str) -> None:
         """A line of its log, of any length and with any characters."""
 
@@ -199,7 +202,7 @@ async def connect(
             return types.ErrorData(code=types.INVALID_REQUEST, message=str(error))
 
     client = Client(
-        bounded(_transport(wire, source), observer.closed),
+        bounded(_transport(wire, source, observer), observer.closed),
         mode=mode,
         cache=None,
         client_info=types.Implementation(name="interject", version="1"),
@@ -214,9 +217,9 @@ async def connect(
             yield Connection(client)
 
 
-def _transport(wire: Wire, source: Source) -> AbstractAsyncContextManager[Any]:
+def _transport(wire: Wire, source: Source, observer: Observer) -> AbstractAsyncContextManager[Any]:
     if isinstance(source, ProcessSource):
-        return over_process(source)
+        return over_process(source, observer.complains)
     return over_sse(source) if wire == "sse" else over_http(source)
 
 

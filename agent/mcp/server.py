@@ -55,6 +55,9 @@ SHOWN_EVERY = 0.25
 MAX_LOGGED = 20
 """Lines of a server's log that are logged per second."""
 
+MAX_COMPLAINT = 200
+"""Characters of the line of its stderr that is told with why a server is down."""
+
 SIGN_IN_TIME = 600.0
 """Seconds that a call waits for a person who signs in, beside its own time."""
 
@@ -185,6 +188,8 @@ class McpServer:
         self._settled = asyncio.Event()
         self._wake = asyncio.Event()
         self._lost = ""
+        self._complaint = ""
+        """The last line of its stderr since it was started."""
         self._was_open = False
         self._running: set[_Shown] = set()
         self._log = _BoundedLog(name)
@@ -334,6 +339,9 @@ class McpServer:
     def closed(self) -> None:
         self._lose("it closed the connection")
 
+    def complains(self, line: str) -> None:
+        self._complaint = one_line(line, MAX_COMPLAINT)
+
     async def says(self, level: str, text: str) -> None:
         """Logs the line. People see it if one call runs: with more, it could belong to another conversation."""
         self._log.write(level, text)
@@ -466,11 +474,11 @@ class McpServer:
             self._settle("down", f"the MCP library cannot be loaded: {one_line(error)}")
             return
         while True:
-            since, self._was_open = time.monotonic(), False
+            since, self._was_open, self._complaint = time.monotonic(), False, ""
             try:
                 await self._run_once(attempt)
             except McpError as error:
-                reason = str(error)
+                reason = f"{error}. It wrote: {self._complaint}" if self._complaint else str(error)
             except Exception as error:
                 log.exception("MCP server %s: internal error", self.name)
                 reason = f"internal error ({type(error).__name__})"

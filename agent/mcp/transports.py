@@ -57,8 +57,9 @@ Streams = tuple[MemoryObjectReceiveStream[Message], MemoryObjectSendStream[Sessi
 
 
 @asynccontextmanager
-async def over_process(source: ProcessSource) -> AsyncIterator[Streams]:
-    """The server as a child process, over its stdin and stdout. It ends with all its processes. Raises `McpError`."""
+async def over_process(source: ProcessSource, complains: Callable[[str], None]) -> AsyncIterator[Streams]:
+    """The server as a child process, over its stdin and stdout. It ends with all its processes. `complains` is called
+    with lines of its stderr. Raises `McpError`."""
     try:
         process = await shielded(
             start_piped(source.command, directory=source.directory, environment=source.environment, max_line=READ_AHEAD)
@@ -70,7 +71,7 @@ async def over_process(source: ProcessSource) -> AsyncIterator[Streams]:
     tasks = (
         asyncio.create_task(_read_lines(process, arriving)),
         asyncio.create_task(_write_lines(process, leaving)),
-        asyncio.create_task(log_stderr(f"MCP server {source.name}", process.errors)),
+        asyncio.create_task(log_stderr(f"MCP server {source.name}", process.errors, complains)),
     )
     try:
         async with arriving, incoming, outgoing, leaving:

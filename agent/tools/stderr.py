@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from agent.gate import one_line
 
@@ -19,9 +20,14 @@ MAX_BYTES_PER_SECOND = 1_000_000
 """Bytes of one process that are read per second; a process that writes more has to wait."""
 
 
-async def log_stderr(name: str, stream: asyncio.StreamReader) -> None:
-    """Logs the lines until the stream ends; `name` is what runs there, such as "hook review"."""
-    lines = _Lines(name)
+def _unheard(line: str) -> None:
+    """For whoever needs the log only."""
+
+
+async def log_stderr(name: str, stream: asyncio.StreamReader, heard: Callable[[str], None] = _unheard) -> None:
+    """Logs the lines until the stream ends; `name` is what runs there, such as "hook review". `heard` is called with
+    each line that is logged."""
+    lines = _Lines(name, heard)
     clock = asyncio.get_running_loop().time
     started, amount = clock(), 0
     try:
@@ -39,8 +45,9 @@ async def log_stderr(name: str, stream: asyncio.StreamReader) -> None:
 
 
 class _Lines:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, heard: Callable[[str], None]) -> None:
         self._name = name
+        self._heard = heard
         self._partial = b""
         self._logged = 0
         self._omitted = 0
@@ -68,8 +75,6 @@ class _Lines:
         if self._logged > MAX_LINES_PER_SECOND:
             self._omitted += 1
         else:
-            log.info(
-                "%s: %s",
-                self._name,
-                one_line(line[: 4 * MAX_LINE_LENGTH].decode(errors="replace"), MAX_LINE_LENGTH),
-            )
+            text = one_line(line[: 4 * MAX_LINE_LENGTH].decode(errors="replace"), MAX_LINE_LENGTH)
+            log.info("%s: %s", self._name, text)
+            self._heard(text)

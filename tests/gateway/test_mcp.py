@@ -627,3 +627,14 @@ async def test_interject_tools_lists_the_tools_of_servers_and_tries_one(
     tried = ["tools", "try", "example_add", '{"a": 1, "b": 2}', *given]
     assert await asyncio.to_thread(main, tried) == 0
     assert capsys.readouterr().out == "3\n"
+
+
+def test_check_says_what_a_program_that_ends_has_written(tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text("import a_package_that_is_not_installed\n")
+    (tmp_path / "interject.toml").write_text(
+        f'[mcp.mine]\ncommand = ["{sys.executable}", "{script}"]\nsandbox = "none"\n'
+    )
+    (check,) = asyncio.run(check_servers(load(tmp_path / "interject.toml", {}, tmp_path / "home")))
+    assert not check.ok
+    assert str(check).endswith("It wrote: ModuleNotFoundError: No module named 'a_package_that_is_not_installed'")
