@@ -296,13 +296,15 @@ def _about_file(result: Result) -> str:
 # The stock, which an example MCP server counts
 
 
-def _count(state: State) -> Reply:
+def _count(state: State, shelves: Sequence[str] = SHELVES) -> Reply:
     if COUNT not in state.tools:
         return Reply(NO_STOCK)
+    each = "a few seconds each" if len(shelves) > 1 else "for a few seconds"
     return Reply(
-        f"I will count {enumerated(SHELVES)}, a few seconds each. Write to me meanwhile: the count that runs is "
-        "cancelled at the MCP server, and the others are skipped. For example: *stop and draw a chart*.",
-        calls(state, COUNT, [json.dumps({"shelf": shelf}) for shelf in SHELVES]),
+        f"I will count {enumerated(shelves)}, {each}. Write to me meanwhile: the count that runs is "
+        "cancelled at the MCP server, and the others are skipped. For example: *only coffee*, or *stop and draw a "
+        "chart*.",
+        calls(state, COUNT, [json.dumps({"shelf": shelf}) for shelf in shelves]),
     )
 
 
@@ -381,7 +383,7 @@ def _report(pages: Pages) -> str:
 def _after_interjection(state: State, prefix: str, *, reading: bool) -> Reply:
     message = state.message
     if not reading:
-        reply = _to_message(state)
+        reply = _correction(state) or _to_message(state)
         if not reply.calls and re.search(STOP_WORDS, message):
             reply = Reply(STOPPED)
         return replace(reply, text=prefix + reply.text)
@@ -397,6 +399,17 @@ def _after_interjection(state: State, prefix: str, *, reading: bool) -> Reply:
     if re.search(STOP_WORDS, message):
         return Reply(prefix + STOPPED)
     return _continue_task(state, prefix + (_small_talk(state) or "I will keep it in mind."))
+
+
+def _correction(state: State) -> Reply | None:
+    """What was interrupted, as the message wants it now. None if the message is about something else."""
+    if re.search(STOP_WORDS, state.message):
+        return None
+    interrupted = {result.call.name for result in state.results if result.outcome != "done"}
+    if "generate_image" in interrupted and shapes_in(state.message):
+        return _picture(state)
+    shelves = [shelf for shelf in SHELVES if re.search(rf"(?i)\b{shelf}\b", state.message)]
+    return _count(state, shelves) if COUNT in interrupted and shelves else None
 
 
 def _shorten_task(state: State, prefix: str, requested: int) -> Reply:

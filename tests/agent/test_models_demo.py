@@ -194,6 +194,17 @@ async def test_a_picture_has_a_caption_that_is_true() -> None:
     assert "[tools.generate_image]" in await talk.calls_end(["done"])
 
 
+async def test_an_interjection_changes_the_picture_that_is_drawn() -> None:
+    talk = Talk(EVERYTHING)
+    await talk.say("draw a picture of a boat at night")
+    said = await talk.interject("with two boats, please", ["cancelled"])
+    assert "The picture was not drawn" in said
+    (call,) = talk.calls
+    assert "2 × boat" in json.loads(call.arguments)["alt"]  # noqa: RUF001 - the sign for counts
+    await talk.interject("stop, no boats", ["cancelled"])
+    assert not talk.calls
+
+
 async def test_a_file_that_could_not_be_written_is_not_sent() -> None:
     talk = Talk(EVERYTHING)
     await talk.say("write a file about tea")
@@ -202,6 +213,13 @@ async def test_a_file_that_could_not_be_written_is_not_sent() -> None:
     await talk.say("write a file about tea")
     await talk.calls_end(["done"])
     assert [call.name for call in talk.calls] == ["send_file"]
+
+
+async def test_a_count_goes_on_with_the_shelves_that_an_interjection_names() -> None:
+    talk = Talk((ToolSpec("stock_count_shelf", "Counts.", {}),))
+    await talk.say("count the stock")
+    await talk.interject("only coffee", ["cancelled", "skipped", "skipped"])
+    assert [json.loads(call.arguments)["shelf"] for call in talk.calls] == ["coffee"]
 
 
 async def test_a_count_that_is_stopped_is_told_and_not_begun_again() -> None:
