@@ -146,7 +146,10 @@ async def test_the_examples_of_the_guide_run_without_asyncio(
         for example in examples:
             names: dict[str, Any] = {"URL": control.url, "KEY": made.json()["secret"]}
             await asyncio.to_thread(exec, compile(example, str(GUIDE), "exec"), names)
-    assert capsys.readouterr().out.splitlines() == ["completed Done.", "Done.", "Done."]
+    # The steered turn may have answered the first message already when it reads the second.
+    lines = list(filter(None, capsys.readouterr().out.splitlines()))
+    assert lines[0] == "completed Done."
+    assert lines[1:] in (["Done."] * 2, ["Done."] * 3)
 
 
 async def test_a_lost_stream_goes_on_where_it_was(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
