@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.api.follower import Follower
-from gateway.api.webhooks import Webhook, Webhooks
+from gateway.api.webhooks import Webhook, Webhooks, signature
 from tests.api.conftest import Api, control_api
 from tests.gateway.stage import write_settings
 from tests.gateway.test_kill import process
@@ -47,6 +47,13 @@ async def telling(control: Api, *hooks: Webhook) -> AsyncIterator[None]:
 
 def to(server: WebhookServer, *events: str, conversations: tuple[str, ...] | None = None) -> Webhook:
     return Webhook(server.url, SECRET, frozenset(events), conversations)
+
+
+def test_the_signature_is_that_of_the_specification() -> None:
+    """The example of https://www.standardwebhooks.com."""
+    body = b'{"test": 2432232314}'
+    signed = signature(SECRET, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", body)
+    assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 async def test_events_are_told_in_order_and_signed(tmp_path: Path, models: ModelServer, api: BotApi) -> None:

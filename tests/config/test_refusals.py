@@ -38,6 +38,10 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[telegram]\ntoken = "1:a"\n',
         'interject.toml:1: telegram: no such setting. Did you mean "channels.telegram"?',
     ),
+    "a webhook's secret that is not base64": (
+        '[[webhooks]]\nurl = "https://example.com"\nsecret = "whsec_?"\nevents = ["run.ended"]\n',
+        'interject.toml:3: webhooks[0].secret: what follows "whsec_" is not base64',
+    ),
     "a strange key": (
         '"a b.c" = 1\n',
         'interject.toml:1: "a b.c": no such setting. Known: agent, models, store, media, web, channels, agents, '
