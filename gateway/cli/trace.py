@@ -49,7 +49,7 @@ def _lines(trace: Trace) -> list[str]:
     label = max(40, shutil.get_terminal_size((120, 24)).columns - BAR - TIME)
     return [
         f"task {trace.turn} in {plain(trace.conversation, 200)}, of {who}, {trace.started_at:%Y-%m-%d %H:%M:%S} UTC",
-        plain(summary(trace), 500),
+        summary(trace),
         "",
         *waterfall(trace, limit=MAX_ROWS, bar=BAR, label=label),
     ]

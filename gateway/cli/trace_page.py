@@ -47,7 +47,7 @@ def page(trace: Trace) -> str:
 </head>
 <body>
 <h1>Task <code>{escape(trace.turn)}</code></h1>
-<p><strong>{_text(summary(trace))}</strong><br>{_text(place)}</p>
+<p><strong>{escape(summary(trace))}</strong><br>{_text(place)}</p>
 <table>
 <thead><tr><th class="at" scope="col">second</th><th class="time" scope="col">time</th>
 <th scope="col">what</th></tr></thead>

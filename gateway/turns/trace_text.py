@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import assert_never
 
@@ -43,7 +44,7 @@ def as_markdown(trace: Trace) -> str:
     """For a chat: the outcome, the total and a waterfall. Calls that people are not shown are not in it, and no text
     that anybody wrote."""
     shown = replace(trace, spans=tuple(span for span in trace.spans if not _is_hidden(span)))
-    head = f"**Task {code(trace.turn[:12])}** {escaped(summary(trace), 200)}"
+    head = f"**Task {code(trace.turn[:12])}** {summary(trace, partial(escaped, limit=200))}"
     lines = waterfall(shown, limit=CHAT_ROWS, bar=CHAT_BAR, label=CHAT_LABEL)
     fence = "````"
     return "\n".join([head, "", fence, *(line.replace("`", "'") for line in lines), fence])
@@ -53,14 +54,14 @@ def _is_hidden(span: Span) -> bool:
     return (isinstance(span, ToolCall) and span.silent) or (isinstance(span, Happening) and span.what == "notice")
 
 
-def summary(trace: Trace) -> str:
-    """The outcome, how long it took, what it did and what it cost, in one line."""
+def summary(trace: Trace, shown: Callable[[str], str] = plain) -> str:
+    """The outcome, how long it took, what it did and what it cost, in one line. `shown` is how reasons are written."""
     models = sum(isinstance(span, ModelCall) for span in trace.spans)
     tools = sum(isinstance(span, ToolCall) and not span.silent for span in trace.spans)
     took = f" after {_seconds(trace.seconds)}" if trace.seconds is not None else ""
-    reason = f" ({trace.reason})" if trace.reason else ""
+    reason = f" ({shown(trace.reason)})" if trace.reason else ""
     counts = f"{_count(models, 'answer')} of the model, {_count(tools, 'tool call')}"
-    lost = f"; not delivered: {trace.undeliverable}" if trace.undeliverable else ""
+    lost = f"; not delivered: {shown(trace.undeliverable)}" if trace.undeliverable else ""
     return f"{trace.outcome}{took}{reason}: {counts}, {dollars(trace.cost.cost)}{lost}"
 
 
