@@ -34,7 +34,8 @@ const UNLISTED = ["conversation", "trace"];
 const SCOPES = ["read", "chat", "operate", "admin"];
 const PAUSE = 1000; // milliseconds between two refreshes, whatever happens
 const SLOW = 10_000; // without an event
-const FAST = 2_000; // without a stream of events
+const FAST = 2_000; // without a stream of events, and for the log, which has none
+const ON_EVENTS = ["now", "channels", "people"]; // the others are refreshed in time
 
 const at = (id) => document.getElementById(id);
 const state = { view: "", refresh: null, close: null, scope: "read", managesPeople: false, live: false, due: null, busy: false, again: false };
@@ -63,7 +64,7 @@ async function enter() {
   }
   list();
   show();
-  follow(soon, (now) => {
+  follow(happened, (now) => {
     state.live = now === "on";
     connected(now, now === "on" ? "live" : "no live connection: trying again");
   });
@@ -144,6 +145,10 @@ async function refresh() {
   }
 }
 
+function happened() {
+  if (ON_EVENTS.includes(state.view.split("/")[0])) soon();
+}
+
 function soon() {
   if (state.due !== null) return;
   state.due = setTimeout(() => {
@@ -158,7 +163,7 @@ function later() {
       if (!document.hidden) refresh();
       later();
     },
-    state.live ? SLOW : FAST,
+    state.live && !state.view.startsWith("log/") ? SLOW : FAST,
   );
 }
 
