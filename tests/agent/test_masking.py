@@ -73,3 +73,9 @@ def test_all_current_secrets_are_masked_and_the_latest_of_those_before() -> None
 
 def test_short_secrets_are_words_and_stay() -> None:
     assert Mask(["hunter2", ""])("my hunter2 is hunter2") == "my hunter2 is hunter2"
+
+
+def test_keys_of_our_own_api_are_masked_though_only_their_hashes_are_known() -> None:
+    secret = f"ij_0123456789_{'a-B_c' * 8}xyz"
+    assert Mask(())(f"KEY={secret}.") == "KEY=[secret]."
+    assert Mask(())("ij_0123456789_short") == "ij_0123456789_short"

@@ -13,7 +13,8 @@ from config.load import load
 from gateway.cli import keys
 from gateway.store import offline
 from tests.api.conftest import Api, control_api
-from tests.servers.models import ModelServer
+from tests.api.test_messages import send
+from tests.servers.models import ModelServer, Pause, Say
 from tests.servers.telegram import BotApi
 
 
@@ -86,3 +87,64 @@ async def test_the_command_line_makes_and_revokes_keys_beside_a_running_gateway(
     out = capsys.readouterr().out
     assert json.loads(out.splitlines()[-1])["state"] == "revoked"
     assert secret not in out
+
+
+async def test_what_a_revoked_key_has_running_is_stopped(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.script(Say([Pause(), "Hello."]))
+    async with control_api(tmp_path, api, models) as control:
+        id, secret = await new_key(control, "chat")
+        async with control.using(secret) as program:
+            sent = await send(program, "hi", wait=0)
+            await models.until_held()
+            assert (await control.client.delete(f"/keys/{id}")).status_code == 204
+        end = (await control.client.get(f"/runs/{sent['run']}", params={"wait": 60})).json()
+    assert (end["state"], end["reason"]) == ("stopped", "the API key was revoked")
+
+
+@pytest.mark.parametrize(("scope", "is_admin"), [("chat", False), ("operate", True)])
+async def test_the_scope_of_a_key_is_its_role_in_every_conversation(
+    tmp_path: Path, models: ModelServer, api: BotApi, scope: str, is_admin: bool
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models, access='allow = ["7"]\nadmins = ["7"]') as control:
+        chat = api.private(7, "Ann")
+        await chat.say("hello")
+        await chat.hear("Hello.")
+        _, secret = await new_key(control, scope)
+        async with control.using(secret) as program:
+            for place in ("telegram:123456:7", "web:local:one"):
+                answered = await send(program, "/access", to=place, client_id="access-01")
+                assert ("Only admins" not in answered["result"]["text"]) is is_admin
+
+
+async def test_a_key_that_only_reads_writes_nowhere(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        _, secret = await new_key(control, "read")
+        async with control.using(secret) as program:
+            here = "/conversations/web:local:one"
+            answers = [
+                await program.post(f"{here}/messages", json={"client_id": "message-1", "text": "hi"}),
+                await program.post(f"{here}/stop"),
+                await program.delete(f"{here}/queue"),
+                await program.patch(here, json={"title": "x"}),
+            ]
+    assert {(each.status_code, each.json()["code"]) for each in answers} == {(403, "scope_missing")}
+    assert not models.requests
+
+
+async def test_a_key_for_one_agent_uses_no_other(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Hello."))
+    more = '[agents.clerk]\ndescription = "Files things."\n'
+    async with control_api(tmp_path, api, models, more=more) as control:
+        await send(control.client, "hi")
+        _, secret = await new_key(control, "operate", agents=["clerk"])
+        async with control.using(secret) as program:
+            here = "/conversations/web:local:one"
+            refused = await program.post(f"{here}/messages", json={"client_id": "message-2", "text": "hi"})
+            chosen = await program.patch(here, json={"agent": "clerk"})
+            allowed = await send(program, "hi", client_id="message-3")
+            back = await program.patch(here, json={"agent": "main"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "agent_not_allowed")
+    assert chosen.json()["agent"] == "clerk"
+    assert (allowed["result"]["state"], allowed["result"]["agent"]) == ("completed", "clerk")
+    assert (back.status_code, back.json()["code"]) == (403, "agent_not_allowed")
