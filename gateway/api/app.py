@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 from fastapi import FastAPI
 
 from channels.web.body_limit import BodyLimit
@@ -32,6 +34,21 @@ PREFIX = "/api/v1"
 VERSION = "1"
 
 
+class _Described(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        described = super().openapi()
+        described["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        described["security"] = [{"key": []}]
+        return described
+
+
+def description() -> dict[str, Any]:
+    """The API as OpenAPI."""
+    # Routes use the gateway when they are called, not before.
+    nobody = cast(Any, None)
+    return app(nobody, nobody, nobody, host="").openapi()
+
+
 def app(
     gateway: Gateway,
     callers: Callers,
@@ -42,7 +59,7 @@ def app(
     facts: OperatorFacts = NO_FACTS,
 ) -> FastAPI:
     """The app for paths that begin with /api/v1. `host` is what the server binds, `url` its public address."""
-    api = FastAPI(
+    api = _Described(
         title="Interject",
         version=VERSION,
         docs_url=None,

@@ -117,6 +117,10 @@ def _command(arguments: argparse.Namespace) -> int:
             return revoke(configuration, arguments.channel, arguments.user)
         case "keys":
             return _keys(arguments)
+        case "api":
+            from gateway.cli.api import show_description
+
+            return show_description()
         case "web-token":
             from gateway.cli.web_token import rotate, show
 
@@ -302,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     revoked.add_argument("channel", metavar="CHANNEL")
     revoked.add_argument("user", metavar="ID")
     add_config(revoked, default)
+    add("api", "print the description of the HTTP API", "OpenAPI as JSON; for tools that make clients of it.")
     keys = add("keys", "make, list and revoke keys of the HTTP API", "Works beside a running gateway.")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     making = actions.add_parser("create", help="make a key; its secret is printed once")

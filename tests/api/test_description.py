@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +42,17 @@ async def test_every_route_says_what_it_does_and_how_it_fails(tmp_path: Path, mo
             assert list(operation["responses"][status]["content"]) == [MEDIA_TYPE], name
 
 
+async def test_the_command_line_prints_what_the_gateway_serves(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        served = (await control.client.get("/openapi.json")).json()
+    printed = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "interject", "api"], capture_output=True, check=True
+    )
+    assert json.loads(printed.stdout) == served
+
+
 async def test_no_request_that_fits_the_description_or_nearly_does_breaks_it(
     tmp_path: Path, models: ModelServer, api: BotApi
 ) -> None:
@@ -48,7 +61,7 @@ async def test_no_request_that_fits_the_description_or_nearly_does_breaks_it(
         chat = api.private(7, "Ann")
         await chat.say("I am Ann")
         await chat.hear("Hello.")
-        # Streams of events have no end, and `reload` reads settings that the test has not.
+        # Streams of events have no end.
         command = [
             *(str(SCHEMATHESIS), "run", f"{control.url}/api/v1/openapi.json"),
             *("--header", f"Authorization: Bearer {control.token}", "--phases", "fuzzing", "--max-examples", "5"),
