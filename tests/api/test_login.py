@@ -167,3 +167,18 @@ async def test_a_link_is_sent_in_a_direct_chat_only_and_the_newest_counts(
             page = await client.get("/sign-in")
             assert (page.status_code, "code" in page.text) == (200, False)
             assert (await client.post("/sign-in", json={"code": new})).status_code == 200
+
+
+async def test_a_program_gets_no_link_in_somebody_elses_chat(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with site(tmp_path, api, models) as control:
+        admin = api.private(1, "Root")
+        await admin.say("hi")
+        await admin.hear("Hello.")
+        (conversation,) = (await control.client.get("/conversations")).json()["conversations"]
+        key = (await control.client.post("/keys", json={"name": "ci", "scope": "chat"})).json()
+        async with control.using(key["secret"]) as program:
+            body = {"client_id": "login-01", "text": "/login", "as": "command"}
+            sent = await program.post(f"/conversations/{conversation['id']}/messages", json=body)
+            assert sent.status_code == 200, sent.text
+        await admin.hear("Programs use their key.")
+        assert not [text for text in admin.texts if "/sign-in#" in text]
