@@ -7,7 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from agent.masking import Mask
 from config.load import Configuration
+from config.settings import every_secret
 from gateway.cli.output import fail, json_line, write_lines
 from gateway.outbound.wording import plain
 from gateway.store.errors import StoreError
@@ -37,10 +39,10 @@ def show_trace(configuration: Configuration, name: str, *, as_json: bool, html: 
             "/trace in a chat show ids\n"
         )
         return 1
-    trace = trace_of(found)
+    trace, mask = trace_of(found), Mask(secret.get_secret_value() for secret in every_secret(configuration.settings))
     if html is not None:
-        return _write_page(configuration, trace, html)
-    write_lines([json_line(trace_json(trace))] if as_json else _lines(trace))
+        return _write_page(configuration, trace, mask, html)
+    write_lines(map(mask, [json_line(trace_json(trace))] if as_json else _lines(trace)))
     return 0
 
 
@@ -55,13 +57,13 @@ def _lines(trace: Trace) -> list[str]:
     ]
 
 
-def _write_page(configuration: Configuration, trace: Trace, file: Path) -> int:
+def _write_page(configuration: Configuration, trace: Trace, mask: Mask, file: Path) -> int:
     """For its owner only: what people wrote is in it."""
     from gateway.cli.trace_page import page
 
     try:
         with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(page(trace))
+            stream.write(mask(page(trace)))
     except OSError as error:
         return fail(configuration, error)
     sys.stdout.write(f"Written to {file}. Messages of people are in it.\n")

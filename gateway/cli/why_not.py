@@ -32,12 +32,13 @@ from gateway.cli.model_lists import address_of
 from gateway.cli.output import fail, json_line, write_lines
 from gateway.cli.running import channel_troubles, published_address
 from gateway.inbound.access import AccessCheck, AccessPolicy, Gate
+from gateway.inbound.api_keys import ApiKeys
 from gateway.inbound.message_rate import WINDOW, MessageRate
 from gateway.outbound.wording import plain, plain_person
 from gateway.sessions import session_key
-from gateway.store import arrivals, costs, identities, read_only, reading, senders, sessions
+from gateway.store import api_keys, arrivals, costs, identities, read_only, reading, senders, sessions
 from gateway.store.errors import StoreError
-from gateway.store.records import AcceptOptions, UsageTotals
+from gateway.store.records import AcceptOptions, ApiKey, UsageTotals
 from gateway.turns.budgets import Budgets
 
 OWNERS = ("web", "terminal")
@@ -117,7 +118,7 @@ def _lines(walk: Walk) -> Iterator[str]:
 
 async def _walk(configuration: Configuration, asked: Asked) -> Walk:
     with read_only.reading(configuration.settings.store.url) as connection:
-        walker = _Walker(configuration, asked, connection)
+        walker = _Walker(configuration, asked, connection, await _policy(configuration, connection))
         findings: list[Finding] = []
         async for finding in walker.findings():
             findings.append(finding)
@@ -127,13 +128,15 @@ async def _walk(configuration: Configuration, asked: Asked) -> Walk:
 
 
 class _Walker:
-    def __init__(self, configuration: Configuration, asked: Asked, connection: Connection) -> None:
+    def __init__(
+        self, configuration: Configuration, asked: Asked, connection: Connection, policy: AccessPolicy
+    ) -> None:
         self._configuration = configuration
         self._settings = configuration.settings
         self._asked = asked
         self._connection = connection
         self._section = f"[channels.{asked.channel}]"
-        self._policy = _policy(configuration, connection)
+        self._policy = policy
         self.message = _message(asked, connection)
         self._session = session_key(self.message.address)
 
@@ -198,6 +201,9 @@ class _Walker:
 
     def _refused(self, gate: Gate, sender: str) -> tuple[str, str]:
         match gate:
+            case "key":
+                advice = "interject keys list shows which there are; interject keys create makes one"
+                return f"{sender} is a program whose key is unknown, revoked or expired, or may only read", advice
             case "bots":
                 return (
                     f"{sender} is a bot or a webhook that is not listed by its id",
@@ -344,9 +350,24 @@ def _not_built(name: str, channel: str) -> NoReturn:
     raise NotImplementedError("only asked which agent it is")
 
 
-def _policy(configuration: Configuration, connection: Connection) -> AccessPolicy:
-    """As a running gateway has it: with the names that were resolved."""
+class _StoredKeys:
+    """Implements `gateway.inbound.api_keys.KeyStore`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def api_keys(self) -> tuple[ApiKey, ...]:
+        return api_keys.every(self._connection)
+
+    async def note_key_used(self, key: str) -> None:
+        """Nobody uses it."""
+
+
+async def _policy(configuration: Configuration, connection: Connection) -> AccessPolicy:
+    """As a running gateway has it: with the names that were resolved, and the keys of programs."""
     policy = access(configuration.settings)
+    policy.programs = programs = ApiKeys(_StoredKeys(connection))
+    await programs.load()
     names = policy.names()
     for identity in identities.all_identities(connection):
         if identity.name in names.get(identity.channel, ()):

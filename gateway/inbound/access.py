@@ -108,9 +108,9 @@ class NoPrograms:
         return None
 
 
-Gate = Literal["bots", "bots in a row", "groups", "mention", "allowlist"]
-"""What did not let a message in: other bots are not allowed; too many of their messages in a row; the bot does not
-answer in groups; it is not addressed there; the lists of the settings."""
+Gate = Literal["key", "bots", "bots in a row", "groups", "mention", "allowlist"]
+"""What did not let a message in: the key of a program is not valid; other bots are not allowed; too many of their
+messages in a row; the bot does not answer in groups; it is not addressed there; the lists of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class AccessPolicy:
             # The settings of the channel are about its people.
             role = self.programs.role(sender.id)
             return (
-                AccessCheck(Access.REFUSED)
+                AccessCheck(Access.REFUSED, gate="key")
                 if role is None
                 else AccessCheck(Access.ADMITTED, level=self.roles.level(role))
             )

@@ -137,3 +137,13 @@ async def test_a_channel_that_is_not_there_and_a_gateway_that_does_not_run_are_n
     _, [unknown] = await walk(tmp_path, "--user", "9", "--channel", "telegrm")
     assert (down["gate"], down["advice"]) == ("gateway", "start it: interject run")
     assert 'Did you mean "telegram"?' in unknown["text"]
+
+
+async def test_a_program_needs_a_key_that_may_write(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    async with gateway(settings(tmp_path, api, models, 'allow = ["7"]')) as built:
+        made = [await built.gateway.store.create_api_key(name, name, by="test") for name in ("read", "chat")]
+        walks = [await walk(tmp_path, "--user", f"api:{key.key.id}") for key in made]
+        _, [*_, unknown] = await walk(tmp_path, "--user", "api:0000000000")
+    assert [code for code, _ in walks] == [1, 0]
+    assert walks[0][1][-1]["gate"] == unknown["gate"] == "access"
+    assert "interject keys list" in unknown["advice"]
