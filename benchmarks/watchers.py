@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from benchmarks.meter import Meter
 from tests.gateway.stage import write_settings
 from tests.servers.models import ModelServer, Request, Say, Wait
 from tests.servers.telegram import BotApi, Chat
+
+Seen = Callable[[], Awaitable[dict[str, int]]]
 
 WATCHED, CHUNKS, CHUNK_SECONDS = 7, 400, 0.04
 TOKEN = "a-token-of-the-benchmark"
@@ -61,16 +63,20 @@ async def _measure(folder: Path, watchers: int, messages: int) -> None:
             told = await seen()
     _report("without watchers", without, used_without)
     _report(f"beside {watchers} watchers", beside, used_beside)
-    print(f"ratio of the medians: {statistics.median(beside) / statistics.median(without):.2f}")  # noqa: T201
-    print(f"watchers told of the end of the run: {told['ended']} of {watchers}, of events: {told['events']:,}")  # noqa: T201
-    print(f"memory for each watcher: {1024 * grown / watchers:.0f} KiB; load {os.getloadavg()[0]:.1f}")  # noqa: T201
+    _say(f"ratio of the medians: {statistics.median(beside) / statistics.median(without):.2f}")
+    _say(f"watchers told of the end of the run: {told['ended']} of {watchers}, of events: {told['events']:,}")
+    _say(f"memory for each watcher: {1024 * grown / watchers:.0f} KiB; load {os.getloadavg()[0]:.1f}")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 def _report(name: str, seconds: list[float], used: float) -> None:
     """`used` is the share of a processor that the gateway used."""
     ordered = sorted(1000 * each for each in seconds)
     times = f"median {statistics.median(ordered):.1f} ms, worst of ten {ordered[int(0.9 * len(ordered))]:.1f} ms"
-    print(f"{name}: {times}; {used:.0%} of a processor")  # noqa: T201
+    _say(f"{name}: {times}; {used:.0%} of a processor")
 
 
 def _answer(request: Request) -> Say:
@@ -138,7 +144,8 @@ async def _gateway(folder: Path, api: BotApi, models: ModelServer) -> AsyncItera
 
 
 @asynccontextmanager
-async def _watchers(url: str, count: int):  # type: ignore[no-untyped-def]  # an async context manager of a function
+async def _watchers(url: str, count: int) -> AsyncIterator[Seen]:
+    """A process of so many watchers. Yields a function that says what they have seen."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks.watchers", "--watch", url, "--watchers", str(count)),
         stdin=asyncio.subprocess.PIPE,

@@ -18,12 +18,10 @@ from agent.events import Event as AgentEvent
 from agent.events import Logged
 from agent.log import (
     ApprovalDecided,
-    ApprovalRequested,
     Call,
     CallEnded,
     CallStarted,
     Entry,
-    InputRequested,
     ModelAnswered,
 )
 from channels import reply as replies
@@ -38,7 +36,7 @@ from gateway.api.items import file_item, message_item, reply_item
 from gateway.api.runs import describe_run
 from gateway.app import Gateway
 from gateway.outbound.call_lines import short_title
-from gateway.outbound.reply_builder import ASKED, ReplyBuilder
+from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import is_child
 from gateway.store import watching
 from gateway.store.records import Turn
@@ -203,8 +201,11 @@ class Follower:
 
     async def _snapshot(self, session: str) -> Frame:
         """What is published later changes it: replies are in it as they were published last."""
+        lives = [live for live in self._live.values() if live.session == session]
+        for live in lives:
+            self._publish_reply(live)
         number, store = self._broadcast.number, self._gateway.store
-        sent = {live.turn: live.sent for live in self._live.values() if live.session == session}
+        sent = {live.turn: live.sent for live in lives}
         conversation = await store.read(partial(watching.conversation, session=session))
         messages = await store.read(partial(watching.messages_of, session=session))
         by_id = {message.id: message for message in messages}
@@ -505,12 +506,13 @@ class Follower:
 
     def _publish_reply(self, live: _Live) -> None:
         """What has changed of the reply since it was published last."""
-        if live.builder.version == live.version and live.sent is not None:
-            return
         self._dirty.pop(live.turn, None)
-        live.version = live.builder.version
+        is_watched = self._broadcast.is_watched(live.session)
+        if is_watched and live.builder.version == live.version and live.sent is not None:
+            return
         reply = live.builder.reply()
-        if self._broadcast.is_watched(live.session):
+        if is_watched:
+            live.version = live.builder.version
             self._publish_change(live, reply)
         self._publish_decisions(live, reply)
 
@@ -548,6 +550,7 @@ class Follower:
             kind: events.DecisionKind = "approval" if segment.key.startswith(APPROVAL) else "question"
             if segment.open and segment.key not in live.open:
                 live.open.add(segment.key)
+                expires = live.builder.expiry(segment.key)
                 asked = events.DecisionAsked(
                     conversation=conversation,
                     turn=live.turn,
@@ -555,7 +558,7 @@ class Follower:
                     kind=kind,
                     question=segment.question,
                     options=list(segment.options),
-                    expires_at=self._expiry(live, segment.key),
+                    expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
                 )
                 self._publish(live.session, asked)
             elif not segment.open and segment.key in live.open:
@@ -569,20 +572,6 @@ class Follower:
                     answer=segment.answer,
                 )
                 self._publish(live.session, decided)
-
-    def _expiry(self, live: _Live, key: str) -> datetime | None:
-        """When what is asked expires, if it does."""
-        active = self._gateway.conversation_view.active(live.session, live.turn)
-        entries = () if active is None or active.turn is None else active.turn.entries
-        for entry in reversed(entries):
-            match entry:
-                case ApprovalRequested(id) if key == f"{APPROVAL}{id}":
-                    return datetime.fromtimestamp(entry.expires_at, UTC)
-                case InputRequested(id) if key == f"{ASKED}{id}":
-                    return datetime.fromtimestamp(entry.expires_at, UTC)
-                case _:
-                    pass
-        return None
 
     # --- conversations and channels ---
 

@@ -120,6 +120,7 @@ class ReplyBuilder:
         self._calls: dict[str, Call] = {}
         self._final_results: dict[str, str] = {}
         self._approvals: dict[str, ApprovalRequested] = {}
+        self._expiries: dict[str, float] = {}
         self._reasoning: list[str] = []
         self._text: list[str] = []
         self._step = 0
@@ -170,6 +171,10 @@ class ReplyBuilder:
         segments = (*filter(self._is_shown, self._segments.values()), *self._open_texts())
         status = "" if self.done or self.parked else self._status()
         return Reply(self.id, self.address, self._reply_to, segments, status, self.done, self.parked)
+
+    def expiry(self, question: str) -> float | None:
+        """When the question with this key expires, in seconds since 1970; None if it does not."""
+        return self._expiries.get(question)
 
     @property
     def visible(self) -> bool:
@@ -238,6 +243,7 @@ class ReplyBuilder:
             case ApprovalDecided():
                 self._decide_approval(entry)
             case InputRequested():
+                self._expiries[f"{ASKED}{entry.id}"] = entry.expires_at
                 self._put_question(f"{ASKED}{entry.id}", entry.question, entry.options)
             case InputEnded():
                 self._close_question(f"{ASKED}{entry.id}", _end_of_input(entry))
@@ -408,6 +414,7 @@ class ReplyBuilder:
         self._change_call(request.id, state="waiting")
         if request.full is not None:
             self._put(MediaSegment(f"m:d:{request.id}", request.full, step=self._step))
+        self._expiries[f"d:{request.id}"] = request.expires_at
         self._put_question(f"d:{request.id}", request.question, request.options)
 
     def _decide_approval(self, decided: ApprovalDecided) -> None:
