@@ -16,7 +16,6 @@ AT_START = (
     "web.host",
     "web.port",
     "web.url",
-    "webhooks",
     "logging.format",
     "telemetry.endpoint",
     "telemetry.headers",
@@ -30,10 +29,8 @@ def in_force(running: Settings, new: Settings) -> Settings:
     """The new settings as a gateway with the running ones can take them over."""
     for key in AT_START:
         name, _, setting = key.partition(".")
-        kept = getattr(running, name)
-        if setting:
-            kept = getattr(new, name).model_copy(update={setting: getattr(kept, setting)})
-        new = new.model_copy(update={name: kept})
+        kept = getattr(getattr(running, name), setting)
+        new = new.model_copy(update={name: getattr(new, name).model_copy(update={setting: kept})})
     return new
 
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 from agent.log import Undelivered, UndeliveredPart
@@ -149,6 +150,13 @@ class _Conversation:
     states: dict[int, _State] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> Address | None:
+        """None: there is nothing to show."""
+        replies = (reply.builder.address for reply in self.replies.values())
+        states = (state.status.address for state in self.states.values())
+        return next(chain(replies, states), None)
 
     @property
     def is_busy(self) -> bool:
@@ -308,11 +316,10 @@ class Delivery:
             self._wake_sender(address, conversation)
 
     def _on(self, channel: str) -> list[tuple[Address, _Conversation]]:
-        """The conversations on the channel in which there are replies, each with its address."""
+        """The conversations on the channel in which there is something to show, each with its address."""
         chats = [chat for key, chat in self._chats.items() if key[0] == channel]
         found = [conversation for chat in chats for conversation in chat.conversations.values()]
-        replies = [(next(iter(each.replies.values()), None), each) for each in found]
-        return [(reply.builder.address, each) for reply, each in replies if reply is not None]
+        return [(address, each) for each in found if (address := each.address) is not None]
 
     async def settle(self, seconds: float) -> None:
         """Waits until everything is shown, for so many seconds at most."""
@@ -334,8 +341,11 @@ class Delivery:
     async def _send(self, address: Address, conversation: _Conversation) -> None:
         """Sends until the platform is up to date with the conversation's replies and states."""
         while conversation.is_busy:
-            # It may be replaced by another at any time.
-            channel = self._channels[address.channel]
+            # It may be replaced by another, or removed, at any time.
+            channel = self._channels.get(address.channel)
+            if channel is None:
+                conversation.task = None
+                return
             reply, state = self._next_settled(conversation), _due_state(conversation)
             if reply is not None and not (state and state.urgent):
                 await self._show(conversation, channel, reply)
