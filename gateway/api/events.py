@@ -215,15 +215,15 @@ class TurnParked(_InTurn):
 
 
 class DecisionAsked(_InTurn):
-    """An approval or an answer is asked for. `question` is Markdown; without `options` any text answers it.
-    `expires_at`: then it counts as denied, or as not answered."""
+    """An approval or an answer is asked for; `id` is that of the decision. `question` is Markdown; without `options`
+    any text answers it. `until`: then it counts as denied, or as not answered; null: it waits."""
 
     type: Literal["decision.asked"] = "decision.asked"
     id: str
     kind: DecisionKind
     question: str
     options: list[str]
-    expires_at: datetime | None
+    until: datetime | None
 
 
 class DecisionDecided(_InTurn):

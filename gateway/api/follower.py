@@ -441,7 +441,9 @@ class Follower:
         self._forget(event.turn)
         if live is not None:
             self._publish_reply(live)
-            parked = events.TurnParked(conversation=_id(event), turn=event.turn, decisions=sorted(live.open))
+            parked = events.TurnParked(
+                conversation=_id(event), turn=event.turn, decisions=[f"{event.turn}.{key}" for key in sorted(live.open)]
+            )
             self._publish(event.session, parked)
 
     async def _turn_ended(self, event: bus.TurnEnded) -> None:
@@ -554,11 +556,11 @@ class Follower:
                 asked = events.DecisionAsked(
                     conversation=conversation,
                     turn=live.turn,
-                    id=segment.key,
+                    id=f"{live.turn}.{segment.key}",
                     kind=kind,
                     question=segment.question,
                     options=list(segment.options),
-                    expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+                    until=None if expires is None else datetime.fromtimestamp(expires, UTC),
                 )
                 self._publish(live.session, asked)
             elif not segment.open and segment.key in live.open:
@@ -566,7 +568,7 @@ class Follower:
                 decided = events.DecisionDecided(
                     conversation=conversation,
                     turn=live.turn,
-                    id=segment.key,
+                    id=f"{live.turn}.{segment.key}",
                     kind=kind,
                     decision=segment.decision,
                     answer=segment.answer,

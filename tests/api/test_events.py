@@ -140,11 +140,12 @@ async def test_an_approval_is_told_when_it_is_asked_and_when_it_is_decided(
         await ann.say("do it")
         asked = (await stream.until("decision.asked")).data
         parked = (await stream.until("turn.parked")).data
+        found = (await control.client.get(f"/decisions/{asked['id']}")).json()
         await ann.say("yes")
         decided = (await stream.until("decision.decided")).data
         await stream.until("run.ended", where=lambda data: data["turn"] == asked["turn"])
     assert (asked["kind"], parked["decisions"]) == ("approval", [asked["id"]])
-    assert asked["expires_at"] is not None
+    assert asked["until"] == found["until"]
     assert (decided["id"], decided["decision"]) == (asked["id"], "allowed")
     assert stream.types.count("decision.decided") == 1
 
