@@ -30,7 +30,7 @@ async def test_the_server_of_the_page_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```", page("mcp"), re.MULTILINE | re.DOTALL)
     (tmp_path / "servers").mkdir()
     (tmp_path / "servers" / "dice.py").write_text(code)
-    settings = examples(page("mcp"))[0].replace('"python3"', f'"{sys.executable}"')
+    settings = examples(page("mcp"))[0].replace('"env/bin/python"', f'"{sys.executable}"')
     (tmp_path / "interject.toml").write_text(settings)
     async with AsyncExitStack() as stack:
         (server,) = await open_mcp(load(tmp_path / "interject.toml", {}, tmp_path / "home"), stack)
