@@ -98,7 +98,10 @@ class StoredReplies:
 
     async def _tell_directly(self, turn: Turn, reply: Reply, reason: str) -> None:
         """The answer goes to the direct chat with the person."""
-        channel = self._channels[turn.address.channel]
+        channel = self._channels.get(turn.address.channel)
+        if channel is None:
+            # It was removed meanwhile.
+            return
         try:
             chat = await channel.direct_chat(turn.principal.id)
         except ChannelError as error:
