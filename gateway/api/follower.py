@@ -104,11 +104,17 @@ class Follower:
         self._following = asyncio.Event()
         self._over = asyncio.Event()
 
-    def listen(self, listener: Listener, missed: Callable[[], None]) -> None:
-        """Tells the listener from now on. `missed` is called when events may have been missed."""
+    @contextmanager
+    def listen(self, listener: Listener, missed: Callable[[], None]) -> Iterator[None]:
+        """Tells the listener while the context is entered. `missed` is called when events may have been missed."""
         self._listeners.append(listener)
         self._missed.append(missed)
         self._wanted.set()
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
+            self._missed.remove(missed)
 
     async def started(self) -> None:
         """Returns when events are followed, or never will be any more."""

@@ -136,12 +136,12 @@ class Webhooks:
         """A webhook that is new is told of runs that ended after `since`."""
         self._follower = follower
         self._senders = [_Sender(gateway, hook, since, first_pause) for hook in hooks]
-        follower.listen(self._tell, self._missed)
 
     async def run(self) -> None:
-        # What ends from now on is told; what ended before is read.
-        await self._follower.started()
         async with AsyncExitStack() as stack:
+            stack.enter_context(self._follower.listen(self._tell, self._missed))
+            # What ends from now on is told; what ended before is read.
+            await self._follower.started()
             client = await stack.enter_async_context(
                 httpx.AsyncClient(
                     follow_redirects=False,
