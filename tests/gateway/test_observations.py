@@ -193,7 +193,9 @@ async def test_observers_see_that_a_channel_fails(error: Exception, problem: str
     watching = RegisteredHook("watch", PythonHook({"on_event": observer.on_event}), ("on_event",))
     async with asyncio.timeout(60), HookChain([watching]) as chain:
         observations = Observations(chain, lambda text: text.replace(SECRET, "***"))
-        listening = asyncio.create_task(listen(TroubledChannel(listening=(error,)), unheard, (), {}, observations))
+        listening = asyncio.create_task(
+            listen(TroubledChannel(listening=(error,)), unheard, lambda: (), {}, observations)
+        )
         (seen,) = await observer.saw("ChannelFailed")
         listening.cancel()
         await asyncio.wait((listening,))
