@@ -44,7 +44,8 @@ CURSORS = "/webhooks"
 SECRET_PREFIX = "whsec_"
 
 MAX_WAITING = 1_000
-"""Events of one webhook in memory. Beyond that the oldest are dropped; ends of runs are read from the store again."""
+"""Events of one webhook in memory. Beyond that the oldest are dropped, and ends of runs are left to the store, from
+which as many are read at once."""
 
 TIMEOUT_SECONDS = 15.0
 FIRST_PAUSE = 1.0
@@ -97,12 +98,13 @@ def signature(secret: str, id: str, timestamp: str, body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """`id` is the same for each attempt, and for the same end of a run after a restart."""
+    """`id` is the same for each attempt, and for the same end of a run after a restart. `ended_at` is that of a turn,
+    whose end can be read from the store again; None for all others."""
 
     id: str
     at: datetime
     body: bytes
-    ends_run: bool
+    ended_at: datetime | None
 
 
 class _Refused(Exception):
@@ -132,10 +134,11 @@ class Webhooks:
         *,
         since: datetime,
         first_pause: float = FIRST_PAUSE,
+        max_waiting: int = MAX_WAITING,
     ) -> None:
-        """A webhook that is new is told of runs that ended after `since`."""
+        """A webhook that is new is told of runs that ended after `since`. `max_waiting`: its events in memory."""
         self._follower = follower
-        self._senders = [_Sender(gateway, hook, since, first_pause) for hook in hooks]
+        self._senders = [_Sender(gateway, hook, since, first_pause, max_waiting) for hook in hooks]
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack:
@@ -164,40 +167,55 @@ class Webhooks:
 
 
 class _Sender:
-    """Sends the events of one webhook."""
+    """Sends the events of one webhook. Ends of turns are sent in their order: the stored position never passes one that
+    was not sent."""
 
-    def __init__(self, gateway: Gateway, hook: Webhook, since: datetime, first_pause: float) -> None:
+    def __init__(self, gateway: Gateway, hook: Webhook, since: datetime, first_pause: float, max_waiting: int) -> None:
         self._gateway = gateway
         self._hook = hook
         self._since = since
         self._first_pause = first_pause
+        self._max_waiting = max_waiting
         self._waiting: deque[_Message] = deque()
         self._news = asyncio.Event()
-        self._known: deque[str] = deque(maxlen=2 * MAX_WAITING)
+        self._known: deque[str] = deque(maxlen=2 * max_waiting)
         self._is_behind = True
+        self._read_to: datetime | None = None
         self._gone = False
 
     def tell(self, event: Event) -> None:
         if self._gone or not self._hook.wants(event):
             return
-        if len(self._waiting) >= MAX_WAITING:
-            dropped = self._waiting.popleft()
-            if dropped.ends_run:
-                self._is_behind = True
-                self._known.remove(dropped.id)
-            else:
-                log.warning("webhook %s: too many events wait; the oldest is dropped", self._hook.host)
-        self._add(event)
+        message = _message(event, self._gateway.mask)
+        is_full = len(self._waiting) >= self._max_waiting
+        if message.ended_at is not None and (self._is_behind or is_full):
+            self._is_behind = True
+        elif not is_full or self._drop_oldest():
+            self._add(message)
         self._news.set()
 
-    def _add(self, event: Event) -> None:
-        """Ends of runs may come twice: told, and read."""
-        message = _message(event, self._gateway.mask)
-        if message.ends_run:
+    def _add(self, message: _Message) -> None:
+        """Ends of turns may come twice: told, and read."""
+        if message.ended_at is not None:
             if message.id in self._known:
                 return
             self._known.append(message.id)
         self._waiting.append(message)
+
+    def _drop_oldest(self) -> bool:
+        """Drops the oldest event that cannot be read again, if there is one."""
+        log.warning("webhook %s: too many events wait; the oldest is dropped", self._hook.host)
+        oldest = next((each for each in self._waiting if each.ended_at is None), None)
+        if oldest is not None:
+            self._waiting.remove(oldest)
+        return oldest is not None
+
+    def _leave_to_store(self) -> None:
+        """Ends of turns that wait are read again later, after those before them."""
+        left = {each.id for each in self._waiting if each.ended_at is not None}
+        self._waiting = deque(each for each in self._waiting if each.id not in left)
+        self._known = deque((id for id in self._known if id not in left), self._known.maxlen)
+        self._is_behind = True
 
     def missed(self) -> None:
         """Events may have been missed."""
@@ -225,34 +243,52 @@ class _Sender:
             self._waiting.clear()
 
     async def _catch_up(self) -> None:
-        """Adds the ends of runs that it was not told of."""
+        """Adds the ends of turns that it was not told of, before those that it is told of meanwhile."""
         self._is_behind = False
         if "run.ended" not in self._hook.events:
             return
         try:
-            position = (await self._gateway.store.cursors(CURSORS)).get(self._hook.key)
+            ended = await self._read_ended()
+            found = [message for turn, _ in ended for message in await self._ends_of(turn)]
+        except StoreError as error:
+            log.warning("webhook %s: what ended meanwhile cannot be read: %s", self._hook.host, error)
+            self._leave_to_store()
+            await asyncio.sleep(self._first_pause)
+            return
+        is_all = len(ended) < self._max_waiting
+        self._read_to = None if is_all else ended[-1][1]
+        if not is_all:
+            self._leave_to_store()
+        told, self._waiting = self._waiting, deque()
+        for message in found:
+            self._add(message)
+        self._waiting.extend(told)
+
+    async def _read_ended(self) -> tuple[tuple[str, datetime], ...]:
+        """The next turns that ended after the stored position, with the time of their ends. Raises `StoreError`."""
+        store = self._gateway.store
+        since = self._read_to
+        if since is None:
+            position = (await store.cursors(CURSORS)).get(self._hook.key)
             if position is None:
                 # It is new: what ended before is none of its business.
                 since = self._since
-                await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: since.isoformat()})
+                await store.keep_cursors(CURSORS, {self._hook.key: since.isoformat()})
             else:
                 since = max(datetime.fromisoformat(position) - OVERLAP, datetime.now(UTC) - GIVE_UP_AFTER)
-            ended = await self._gateway.store.read(partial(watching.ended_since, time=since, limit=MAX_WAITING))
-            for turn, _ in ended:
-                for message in await self._gateway.store.read(partial(watching.read_by, turn=turn)):
-                    event = await run_ended(self._gateway, message)
-                    if event is not None and self._hook.wants(event):
-                        self._add(event)
-        except StoreError as error:
-            log.warning("webhook %s: what ended meanwhile cannot be read: %s", self._hook.host, error)
-            self._is_behind = True
-            await asyncio.sleep(self._first_pause)
+        return await store.read(partial(watching.ended_since, time=since, limit=self._max_waiting))
+
+    async def _ends_of(self, turn: str) -> list[_Message]:
+        """The ends of the runs that the turn has answered. Raises `StoreError`."""
+        messages = await self._gateway.store.read(partial(watching.read_by, turn=turn))
+        found = [await run_ended(self._gateway, message) for message in messages]
+        return [_message(each, self._gateway.mask) for each in found if each is not None and self._hook.wants(each)]
 
     async def _remember(self, message: _Message) -> None:
-        if not message.ends_run:
+        if message.ended_at is None:
             return
         try:
-            await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: message.at.isoformat()})
+            await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: message.ended_at.isoformat()})
         except StoreError as error:
             log.warning("webhook %s: its position cannot be stored: %s", self._hook.host, error)
 
@@ -313,6 +349,6 @@ def _check(response: httpx.Response) -> None:
 def _message(event: Event, mask: Callable[[str], str]) -> _Message:
     data = mask(to_json(event).decode())
     body = f'{{"type":{json.dumps(event.type)},"timestamp":{json.dumps(event.at.isoformat())},"data":{data}}}'
-    is_end = isinstance(event, RunEnded)
+    ended_at = event.run.ended_at if isinstance(event, RunEnded) else None
     id = f"run.ended-{event.run.run}" if isinstance(event, RunEnded) else f"msg-{uuid4().hex}"
-    return _Message(id, event.at, body.encode(), is_end)
+    return _Message(id, event.at, body.encode(), ended_at)

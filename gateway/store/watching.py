@@ -58,7 +58,7 @@ _all_of = _messages.where(
     is_listed,
 ).order_by(inbox.c.id)
 _ended_since = (
-    select(turns.c.id, turns.c.session)
+    select(turns.c.id, turns.c.ended_at)
     .join(sessions, sessions.c.key == turns.c.session)
     .where(turns.c.ended_at > bindparam("time"), sessions.c.parent.is_(None))
     .order_by(turns.c.ended_at)
@@ -99,10 +99,10 @@ def conversation(connection: Connection, session: str) -> WatchedConversation | 
     return WatchedConversation(address_from_json(row.address), row.title or "", first is None)
 
 
-def ended_since(connection: Connection, time: datetime, limit: int) -> tuple[tuple[str, str], ...]:
-    """The turns in conversations that ended after then, with their sessions, in the order of their ends."""
+def ended_since(connection: Connection, time: datetime, limit: int) -> tuple[tuple[str, datetime], ...]:
+    """The turns in conversations that ended after then, with the time of their ends, in this order."""
     found = connection.execute(_ended_since, {"time": time, "limit": limit})
-    return tuple((row.id, row.session) for row in found)
+    return tuple((row.id, row.ended_at) for row in found)
 
 
 def _message_from(row: AnyRow) -> WatchedMessage:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.api.follower import Follower
-from gateway.api.webhooks import Webhook, Webhooks, signature
+from gateway.api.webhooks import MAX_WAITING, Webhook, Webhooks, signature
 from tests.api.conftest import Api, control_api
 from tests.gateway.stage import write_settings
 from tests.gateway.test_kill import process
@@ -31,10 +31,17 @@ events = ["run.ended", "message"]
 
 
 @asynccontextmanager
-async def telling(control: Api, *hooks: Webhook) -> AsyncIterator[None]:
+async def telling(control: Api, *hooks: Webhook, max_waiting: int = MAX_WAITING) -> AsyncIterator[None]:
     """The gateway tells these webhooks, with short pauses."""
     follower = Follower(control.built.gateway)
-    webhooks = Webhooks(control.built.gateway, follower, hooks, since=datetime.now(UTC), first_pause=0.01)
+    webhooks = Webhooks(
+        control.built.gateway,
+        follower,
+        hooks,
+        since=datetime.now(UTC),
+        first_pause=0.01,
+        max_waiting=max_waiting,
+    )
     running = [asyncio.create_task(follower.run()), asyncio.create_task(webhooks.run())]
     await follower.started()
     try:
@@ -119,6 +126,27 @@ async def test_a_server_that_is_gone_is_told_nothing_more(tmp_path: Path, models
         await ann.say("two")
         await other.seen_at_least(2)
     assert len(gone.seen) == 1
+
+
+async def test_ends_of_runs_are_told_in_order_however_many_wait_for_the_server(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with (
+        WebhookServer(SECRET) as server,
+        control_api(tmp_path, api, models) as control,
+        telling(control, to(server, "run.ended"), max_waiting=2),
+    ):
+        server.answer(always=503)
+        runs = []
+        for number in range(6):
+            body = {"client_id": f"message-{number}", "text": "hi"}
+            sent = await control.client.post("/conversations/web:local:many/messages?wait=30", json=body)
+            runs.append(sent.json()["run"])
+        await server.seen_at_least(1)
+        server.answer()
+        await server.taken_at_least(6)
+    assert [body["data"]["run"]["run"] for _, body in server.taken] == runs
 
 
 async def test_only_the_wanted_conversations_are_told(tmp_path: Path, models: ModelServer, api: BotApi) -> None:

@@ -65,6 +65,10 @@ class WebhookServer:
         async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: len(self.seen) >= count)
 
+    async def taken_at_least(self, count: int) -> None:
+        async with asyncio.timeout(30), self._changed:
+            await self._changed.wait_for(lambda: len(self.taken) >= count)
+
     async def next(self, type: str, *, besides: str = "") -> tuple[str, dict[str, Any]]:
         """The id and the body of the first taken event of this type, besides the one with that id."""
 
