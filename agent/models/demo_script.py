@@ -66,6 +66,7 @@ NO_STOCK = (
 COUNT = "stock_count_shelf"
 SHELVES = ("tea", "coffee", "cups")
 FILE = "demo.md"
+WORD_COUNT = "word_count"
 MAX_PROMPT = 4_000
 STOPPED = "I stop here and do nothing more."
 STOP_WORDS = r"(?i)\b(stop|enough|cancel|abort|quit)\b"
@@ -281,10 +282,16 @@ def _after_writing(state: State) -> Reply:
     (written,) = (result for result in state.results if result.call.name == "write_file")
     if written.outcome != "done" or "send_file" not in state.tools:
         return Reply(f"The file was not written. {first_line(written.text)}")
-    return Reply(
-        "The file is in the workspace; here it is.",
-        calls(state, "send_file", [json.dumps({"path": FILE})]),
-    )
+    arguments = [json.dumps({"path": FILE})]
+    counting = calls(state, WORD_COUNT, arguments) if WORD_COUNT in state.tools else ()
+    sending = calls(state, "send_file", arguments, after=len(counting))
+    return Reply("The file is in the workspace; here it is.", (*counting, *sending))
+
+
+def _about_words(result: Result) -> str:
+    if result.outcome != "done":
+        return f"Its words were not counted. {first_line(result.text)}"
+    return f"`{WORD_COUNT}`, the example of a tool of your own in `examples/tools`, says: {first_line(result.text)}."
 
 
 def _about_file(result: Result) -> str:
@@ -362,6 +369,7 @@ ABOUT: Mapping[str, Callable[[Result], str]] = {
     "draw_chart": _about_chart,
     "generate_image": _about_picture,
     "send_file": _about_file,
+    WORD_COUNT: _about_words,
     COUNT: _about_stock,
 }
 """What is said of the result of a call, by its tool."""

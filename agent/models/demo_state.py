@@ -132,10 +132,10 @@ def given_name(text: str) -> str:
     return found[1][:1].upper() + found[1][1:] if found else ""
 
 
-def calls(state: State, name: str, arguments: Sequence[str]) -> tuple[Call, ...]:
-    return tuple(
-        Call(f"demo_{state.calls_made + number}", name, argument) for number, argument in enumerate(arguments, 1)
-    )
+def calls(state: State, name: str, arguments: Sequence[str], *, after: int = 0) -> tuple[Call, ...]:
+    """Calls of one tool, behind so many others of the same answer."""
+    first = state.calls_made + after + 1
+    return tuple(Call(f"demo_{number}", name, argument) for number, argument in enumerate(arguments, first))
 
 
 def quote(text: str) -> str:

@@ -16,6 +16,7 @@ from agent.tool import Tool
 from config.load import Configuration
 from config.places import tools_folder
 from config.tools import TOOLS
+from gateway.assembly.models import is_demo
 from gateway.outbound.wording import escaped
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 
 BUILT_IN = frozenset({*TOOLS, SKILL, find_tools.name})
 """Names that no other tools get."""
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = "word_count"
+"""The example of a tool that the demo calls, in `examples/tools`."""
 
 
 class OwnTools:
@@ -37,6 +42,8 @@ class OwnTools:
         self._tools: CustomTools | None = None
 
     def __iter__(self) -> Iterator[Tool]:
+        if self._tools is None and _demo_example(self._configuration) is not None:
+            self.load()
         return iter(self._tools or ())
 
     @property
@@ -61,7 +68,7 @@ class OwnTools:
 
     def load(self) -> Loading | None:
         """Loads them anew. Blocking: it runs the operator's code. None if there are none, and were none."""
-        if self._tools is None and not _exist(self._configuration):
+        if self._tools is None and not _exist(self._configuration) and _demo_example(self._configuration) is None:
             return None
         if self._tools is None:
             self._tools = _custom_tools(self._configuration, self._mask)
@@ -82,10 +89,12 @@ class OwnTools:
 
 
 def own_tools(configuration: Configuration, mask: Callable[[str], str] = unmasked) -> OwnTools:
-    """The tools, loaded; the log names those that cannot be used. Blocking."""
+    """The tools, loaded; the log names those that cannot be used. The demo's example is loaded with its first turn.
+    Blocking."""
     tools = OwnTools(configuration, mask)
-    tools.load()
-    tools.log_faults()
+    if _exist(configuration):
+        tools.load()
+        tools.log_faults()
     return tools
 
 
@@ -106,6 +115,14 @@ def _exist(configuration: Configuration) -> bool:
     return bool(configuration.settings.tools.custom) or (file is not None and _has_python(tools_folder(file)))
 
 
+def _demo_example(configuration: Configuration) -> Path | None:
+    """The example that the demo has where there is no settings file. An installed package has no examples."""
+    if configuration.file is not None or not is_demo(configuration.settings):
+        return None
+    example = ROOT / "examples" / "tools" / f"{EXAMPLE}.py"
+    return example if (ROOT / "pyproject.toml").is_file() and example.is_file() else None
+
+
 def _has_python(folder: Path) -> bool:
     return folder.is_dir() and any(folder.glob("*.py"))
 
@@ -113,11 +130,14 @@ def _has_python(folder: Path) -> bool:
 def _custom_tools(configuration: Configuration, mask: Callable[[str], str]) -> CustomTools:
     from agent.custom_tools import CustomTools, ToolSource
 
-    file = configuration.file
+    file, example = configuration.file, _demo_example(configuration)
     return CustomTools(
         [
-            ToolSource(name, own.path, {key: _plain(value) for key, value in own.options.items()})
-            for name, own in configuration.settings.tools.custom.items()
+            *(
+                ToolSource(name, own.path, {key: _plain(value) for key, value in own.options.items()})
+                for name, own in configuration.settings.tools.custom.items()
+            ),
+            *([] if example is None else [ToolSource(EXAMPLE, f"{example}:{EXAMPLE}", {})]),
         ],
         None if file is None else tools_folder(file),
         base=None if file is None else file.absolute().parent,

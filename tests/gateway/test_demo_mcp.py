@@ -1,4 +1,4 @@
-"""The demo's example MCP server, where it is not."""
+"""The demo's examples, where they are and where they are not."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import subprocess
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from config.load import load
 from gateway.assembly.demo_mcp import ROOT, demo_mcp
+from interject.client import AsyncInterject
+from tests.gateway.stage import gateway
 
 BUILD = """
 import asyncio, sys
@@ -50,3 +54,16 @@ def test_the_start_loads_nothing_of_it_for_a_real_model_and_no_mcp_for_the_demo(
         [sys.executable, "-c", BUILD, model], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
     )
     assert WATCHED & set(run.stdout.split()) == loaded
+
+
+async def test_the_demo_calls_a_tool_from_the_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    configuration = load(None, {"INTERJECT_WEB__PORT": "0"}, tmp_path / "home")
+    async with gateway(configuration) as built:
+        assert built.link is not None
+        link = urlsplit(built.link)
+        async with AsyncInterject(f"http://{link.netloc}", parse_qs(link.query)["token"][0]) as interject:
+            run = await interject.ask("web:local:demo", "write a note about tea")
+    assert "`examples/tools`, says: demo.md: 3 lines" in run.text
+    assert [file.name for file in run.files] == ["demo.md"]
