@@ -46,8 +46,12 @@ class Caller:
         raise Problem(403, "key_limited", "A key for some conversations sees only what belongs to one of them.")
 
     @property
+    def is_unlimited(self) -> bool:
+        return self.conversations is None and self.agents is None
+
+    @property
     def manages_people(self) -> bool:
-        return self.may("admin") or (bool(self.channel) and self.may("operate"))
+        return (self.may("admin") and self.is_unlimited) or (bool(self.channel) and self.may("operate"))
 
     def sender_at(self, address: Address) -> Sender:
         """The author of what the caller writes there. On channels for others, the owner is no user of the platform."""
@@ -83,8 +87,15 @@ def _needs(scope: ApiKeyScope) -> Callable[[Request], Caller]:
     return caller
 
 
+def _unlimited_admin(caller: Annotated[Caller, Depends(_needs("admin"))]) -> Caller:
+    if not caller.is_unlimited:
+        raise Problem(403, "key_limited", "A key for some conversations or agents cannot do what concerns all of them.")
+    return caller
+
+
 Reader = Annotated[Caller, Depends(_needs("read"))]
 Writer = Annotated[Caller, Depends(_needs("chat"))]
 Operator = Annotated[Caller, Depends(_needs("operate"))]
-Admin = Annotated[Caller, Depends(_needs("admin"))]
-"""Parameters of routes: the caller, who must have this scope."""
+Admin = Annotated[Caller, Depends(_unlimited_admin)]
+"""Parameters of routes: the caller, who must have this scope; as `Admin` without limits, who could make a key without
+them."""

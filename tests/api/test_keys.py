@@ -148,3 +148,25 @@ async def test_a_key_for_one_agent_uses_no_other(tmp_path: Path, models: ModelSe
     assert chosen.json()["agent"] == "clerk"
     assert (allowed["result"]["state"], allowed["result"]["agent"]) == ("completed", "clerk")
     assert (back.status_code, back.json()["code"]) == (403, "agent_not_allowed")
+
+
+@pytest.mark.parametrize("limits", [{"conversations": ["web:local:mine"]}, {"agents": ["main"]}])
+async def test_a_limited_admin_does_nothing_that_concerns_more_than_its_part(
+    tmp_path: Path, models: ModelServer, api: BotApi, limits: dict[str, list[str]]
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        _, secret = await new_key(control, "admin", **limits)
+        async with control.using(secret) as program:
+            answers = [
+                await program.post("/keys", json={"name": "without limits", "scope": "admin"}),
+                await program.get("/keys"),
+                await program.get("/settings"),
+                await program.get("/logs"),
+                await program.post("/reload"),
+                await program.post("/people/pair", json={"code": "ABCDEFGH"}),
+            ]
+            session = await program.get("/session")
+        keys = (await control.client.get("/keys")).json()["keys"]
+    assert [each.status_code for each in answers] == [403] * len(answers)
+    assert not session.json()["manages_people"]
+    assert len(keys) == 1
