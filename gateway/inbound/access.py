@@ -99,6 +99,12 @@ class Programs(Protocol):
     def role(self, sender: str) -> Role | None:
         """None: its key is not valid any more, or lets it write nothing."""
 
+    def oversees(self, sender: str) -> bool:
+        """Whether it is an admin in all conversations, for all agents."""
+
+    def manages(self, sender: str) -> bool:
+        """Whether it oversees, and may decide on people and settings."""
+
 
 class NoPrograms:
     def is_program(self, sender: str) -> bool:
@@ -106,6 +112,12 @@ class NoPrograms:
 
     def role(self, sender: str) -> Role | None:
         return None
+
+    def oversees(self, sender: str) -> bool:
+        return False
+
+    def manages(self, sender: str) -> bool:
+        return False
 
 
 Gate = Literal["key", "bots", "bots in a row", "groups", "mention", "allowlist"]
@@ -276,6 +288,19 @@ class AccessPolicy:
         if self.programs.is_program(sender.id):
             return self.programs.role(sender.id) == "admin"
         return not self.has_settings(channel) or self._names(channel, self._settings(channel).admins, sender)
+
+    def oversees(self, address: Address, sender: Sender) -> bool:
+        """Whether they may see and do what concerns other conversations and people too. A program may be an admin in
+        some conversations only."""
+        if self.programs.is_program(sender.id):
+            return self.programs.oversees(sender.id)
+        return self.is_admin(address, sender)
+
+    def manages(self, address: Address, sender: Sender) -> bool:
+        """Whether they may decide on people's access, settings and shared accounts."""
+        if self.programs.is_program(sender.id):
+            return self.programs.manages(sender.id)
+        return self.is_admin(address, sender)
 
     def may_stop_any(self, address: Address, sender: Sender) -> bool:
         """Whether they may stop and decide for everybody's turns: in groups admins only, in direct chats all."""

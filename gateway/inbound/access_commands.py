@@ -31,7 +31,7 @@ class AccessCommands:
         self._changes = changes
 
     async def pair(self, command: Command) -> str:
-        if not self._access.is_admin(command.address, command.sender):
+        if not self._access.manages(command.address, command.sender):
             return "Only admins may approve pairing codes."
         actor = person_on(command.address, command.sender)
         channel = self._channel_of(command)
@@ -42,7 +42,7 @@ class AccessCommands:
 
     async def access(self, command: Command) -> str:
         """Lists access, or takes back what pairing gave."""
-        if not self._access.is_admin(command.address, command.sender):
+        if not self._access.manages(command.address, command.sender):
             return ADMINS_ONLY
         action, _, user = command.arguments.strip().partition(" ")
         if action.lower() == REVOKE and user.strip():

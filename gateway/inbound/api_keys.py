@@ -71,8 +71,23 @@ class ApiKeys:
         """The role of a program with this sender id; None: its key lets it write nothing, or is no longer valid."""
         if sender == OWNER:
             return "admin"
+        key = self._valid(sender)
+        return None if key is None else _ROLES[key.scope]
+
+    def oversees(self, sender: str) -> bool:
+        """Whether a program with this sender id is an admin in all conversations, for all agents."""
+        key = self._valid(sender)
+        is_unlimited = key is not None and key.conversations is None and key.agents is None
+        return sender == OWNER or (is_unlimited and self.role(sender) == "admin")
+
+    def manages(self, sender: str) -> bool:
+        """Whether it oversees, and may decide on people and settings."""
+        key = self._valid(sender)
+        return self.oversees(sender) and (key is None or key.scope == "admin")
+
+    def _valid(self, sender: str) -> ApiKey | None:
         key = self._keys.get(sender.removeprefix(SENDER))
-        return None if key is None or not key.is_valid(datetime.now(UTC)) else _ROLES[key.scope]
+        return key if key is not None and key.is_valid(datetime.now(UTC)) else None
 
     async def _note_used(self, key: ApiKey) -> None:
         now = time.monotonic()

@@ -135,7 +135,7 @@ class ConversationCommands:
         newest = await self._store.newest_turn(command.session)
         if newest is not None:
             lines.insert(0, f"The last task: {usage(await self._store.spent(turn=newest))}")
-        if self._access.is_admin(command.address, command.sender):
+        if self._access.oversees(command.address, command.sender):
             lines.append(f"Everybody, today: {usage(await self._store.spent(since=today))}")
         if conversation.estimated or own.estimated:
             lines.append("_Partly estimated: providers do not report the usage of failed and stopped calls._")

@@ -72,7 +72,7 @@ class DataCommands:
             return DeletionRequest(scope, command.session, own, command.id, own)
         if whose.lower() == EVERYWHERE:
             return DeletionRequest("person", person=own, upto=command.id, by=own)
-        if not self._access.is_admin(command.address, command.sender):
+        if not self._access.oversees(command.address, command.sender):
             return "Only admins may delete another person's data. `/forget` deletes yours."
         found = await self._store.people_named(command.address.channel, _plain_id(whose))
         if len(found) != 1:

@@ -17,7 +17,7 @@ class DeliveryCommands:
     async def redeliver(self, command: Command) -> str:
         """Tries again to show what the platform did not take."""
         everywhere = command.arguments.strip().lower() == EVERYWHERE
-        if everywhere and not self._access.is_admin(command.address, command.sender):
+        if everywhere and not self._access.oversees(command.address, command.sender):
             return "Only admins may send replies of all conversations again."
         actor = person_on(command.address, command.sender)
         event = AuditEvent("redelivered", actor, command.sender.name, "" if everywhere else command.session)

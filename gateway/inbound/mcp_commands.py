@@ -91,7 +91,7 @@ class McpCommands:
         if name not in self._servers.names:
             known = ", ".join(f"`{each}`" for each in self._servers.names)
             return f"There is no MCP server `{escaped(name)}`. There are: {known}."
-        if name in self._servers.shared and not self._access.is_admin(command.address, command.sender):
+        if name in self._servers.shared and not self._access.manages(command.address, command.sender):
             return ADMINS_ONLY
         try:
             server = await self._servers.of(name, person_on(command.address, command.sender))

@@ -14,6 +14,6 @@ class ReloadCommand:
         self._reload = reload
 
     async def reload(self, command: Command) -> str:
-        if not self._access.is_admin(command.address, command.sender):
+        if not self._access.manages(command.address, command.sender):
             return ADMINS_ONLY
         return (await self._reload()).text

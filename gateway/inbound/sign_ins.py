@@ -138,7 +138,7 @@ class SignIns:
         self, server: str, address: Address, sender: Sender, reply_to: str | None, *, personal: bool
     ) -> SignInLink:
         """A link for this person. Raises `McpError` with what to do instead."""
-        if not personal and not self._access.is_admin(address, sender):
+        if not personal and not self._access.manages(address, sender):
             raise McpError(ADMINS_ONLY.format(server=server))
         where = await self._private(address, sender)
         if where is None:

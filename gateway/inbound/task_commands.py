@@ -225,7 +225,7 @@ class TaskCommands:
         if undelivered := await self._store.undelivered(command.session):
             count = "1 reply" if len(undelivered) == 1 else f"{len(undelivered)} replies"
             lines.append(f"Not delivered: {count} ({escaped(undelivered[-1].reason)}). `/redeliver` tries again.")
-        if self._access.is_admin(command.address, command.sender):
+        if self._access.oversees(command.address, command.sender):
             elsewhere = len(await self._store.undelivered(None)) - len(undelivered)
             if elsewhere:
                 lines.append(f"Not delivered in other conversations: {elsewhere}. `/redeliver {ALL}` tries again.")
@@ -239,7 +239,7 @@ class TaskCommands:
         if self._mcp.personal:
             signed_out = await asyncio.to_thread(self._mcp.signed_out, person_on(command.address, command.sender))
             lines.extend(f"MCP server {name}: per person; sign in with `/mcp login {name}`" for name in signed_out)
-        if self._access.is_admin(command.address, command.sender):
+        if self._access.oversees(command.address, command.sender):
             lines.extend(f"{part}: {problem}" for part, problem in self._tool_problems().items())
         return "\n\n".join(lines)
 

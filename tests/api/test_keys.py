@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from config.load import load
@@ -170,3 +171,43 @@ async def test_a_limited_admin_does_nothing_that_concerns_more_than_its_part(
     assert [each.status_code for each in answers] == [403] * len(answers)
     assert not session.json()["manages_people"]
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("scope", "limits"),
+    [
+        ("chat", {}),
+        ("operate", {}),
+        ("admin", {"conversations": ["web:local:one"]}),
+        ("admin", {"agents": ["main"]}),
+    ],
+)
+async def test_commands_of_a_program_do_no_more_than_its_key(
+    tmp_path: Path, models: ModelServer, api: BotApi, scope: str, limits: dict[str, list[str]]
+) -> None:
+    access = 'allow = ["8"]\npair = true'
+    async with control_api(tmp_path, api, models, access=access) as control:
+        stranger = api.private(7, "Eve")
+        await stranger.say("let me in")
+        await stranger.until(lambda chat: "pair" in "".join(chat.texts))
+        [asking] = (await control.client.get("/people")).json()["requests"]
+        _, secret = await new_key(control, scope, **limits)
+        async with control.using(secret) as program:
+            answers = [
+                await command(program, number, text)
+                for number, text in enumerate((f"/pair {asking['code']}", "/access", "/reload", "/access revoke 8"))
+            ]
+            usage = await command(program, 9, "/usage")
+            forget = await command(program, 10, "/forget 7")
+        people = (await control.client.get("/people")).json()
+    assert ["admins" in each for each in answers] == [True] * len(answers)
+    assert asking["code"] not in "".join(answers)
+    assert people["paired"] == []
+    oversees = scope == "operate"
+    assert ("Everybody" in usage, "Only admins" not in forget) == (oversees, oversees)
+
+
+async def command(program: httpx.AsyncClient, number: int, text: str) -> str:
+    """What the command answers."""
+    sent = await send(program, text, client_id=f"command-{number}")
+    return str(sent["result"]["text"])
