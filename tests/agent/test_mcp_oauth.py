@@ -106,7 +106,7 @@ async def test_a_person_signs_in_and_the_next_start_needs_no_sign_in(
         assert [tool.name for tool in server] == ["private_sign_in"]
         assert authority.clients == {}, "a server that nobody signs in at registers no client"
         assert await call(server, "sign_in") == (
-            "Signed in. The tools are: private_whoami, private_show_token, private_buy"
+            "Signed in. The tools are: private_whoami, private_show_token, private_buy, private_prompt"
         )
         assert await call(server, "whoami") == "you are ann"
     async with connected(account(tmp_path, url)) as server:
