@@ -244,6 +244,34 @@ async def test_a_program_that_goes_away_stops_what_nobody_can_go_on_with(
         await asyncio.wait_for(held.disconnection.wait(), 30)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("messages", "code"),
+    [
+        ([saying("user", " ")], "invalid_request"),
+        ([{"role": "tool", "tool_call_id": "nothing.call", "content": "x"}], "unknown_tool_call"),
+        ([saying("assistant", "Hello.")], "no_user_message"),
+    ],
+)
+async def test_what_is_wrong_with_a_request_is_said_before_an_answer_begins(
+    tmp_path: Path, models: ModelServer, api: BotApi, stream: bool, messages: Any, code: str
+) -> None:
+    async with endpoint(tmp_path, api, models) as (client, _):
+        with pytest.raises(openai.BadRequestError) as raised:
+            await client.chat.completions.create(model="interject", messages=messages, stream=stream)
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("name", ["a/b", "x" * 65, "a b", "a\0b", {"id": 5}, {"id": ["a"]}])
+async def test_a_conversation_has_a_plain_name(tmp_path: Path, models: ModelServer, api: BotApi, name: Any) -> None:
+    async with endpoint(tmp_path, api, models) as (client, control):
+        with pytest.raises(openai.BadRequestError) as raised:
+            await client.responses.create(model="interject", input="hi", conversation=name)
+        listed = (await control.client.get("/conversations")).json()["conversations"]
+    assert raised.value.code == "invalid_conversation"
+    assert listed == []
+
+
 async def test_without_a_key_the_error_is_in_openais_form(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     async with (
         control_api(tmp_path, api, models) as control,

@@ -34,7 +34,7 @@ from gateway.app import Gateway
 PREFIX = "/v1"
 CONVERSATION_HEADER = "Interject-Conversation"
 
-Named = Annotated[str | None, Header(alias=CONVERSATION_HEADER, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Named = Annotated[str | None, Header(alias=CONVERSATION_HEADER)]
 
 
 def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url: str = "") -> FastAPI:
@@ -65,7 +65,7 @@ def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url
         if not body.stream:
             return await _unless_gone(request, chat.whole(one, body.model, created))
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        return _Stream(chat.chunks(one, body.model, created, with_usage=with_usage))
+        return await _streamed(chat.chunks(one, body.model, created, with_usage=with_usage))
 
     @api.post(f"{PREFIX}/responses")
     async def create(body: ResponsesRequest, request: Request, caller: Writer, named: Named = None) -> Response:
@@ -74,7 +74,7 @@ def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url
         created = int(time.time())
         if not body.stream:
             return await _unless_gone(request, responses.whole(one, body.model, created))
-        return _Stream(responses.events(one, body.model, created))
+        return await _streamed(responses.events(one, body.model, created))
 
     return api
 
@@ -97,13 +97,24 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
+async def _streamed(events: AsyncGenerator[bytes]) -> Response:
+    """The events as they come. What is raised before the first of them is an answer of its own."""
+    return _Stream(await anext(events), events)
+
+
 class _Stream(StreamingResponse):
     """Server-sent events. Their source is closed as soon as the client disconnects."""
 
-    def __init__(self, events: AsyncGenerator[bytes]) -> None:
-        self._events = events
-        super().__init__(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    def __init__(self, first: bytes, others: AsyncGenerator[bytes]) -> None:
+        self._events = others
+        super().__init__(_joined(first, others), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):
             await super().__call__(scope, receive, send)
+
+
+async def _joined(first: bytes, others: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async for event in others:
+        yield event

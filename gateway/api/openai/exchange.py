@@ -82,8 +82,8 @@ class Exchange:
             raise Refusal(404, "conversation_not_found", "There is no such conversation.")
 
     async def pieces(self) -> AsyncGenerator[str]:
-        """The text of the answer, as it grows. Closing it early stops the turn of a conversation that nobody can go on
-        with."""
+        """The text of the answer, as it grows, after an empty piece once the message is stored: what is wrong with the
+        request is raised before. Closing it early stops the turn of a conversation that nobody can go on with."""
         async with self._gateway.bus.subscribe(self.session) as events:
             before = await self._reply_before()
             if self._asked.results:
@@ -92,6 +92,7 @@ class Exchange:
             else:
                 row = await self._say()
             try:
+                yield ""
                 async with aclosing(self._growth(events, before)) as growth:
                     async for piece in growth:
                         yield piece

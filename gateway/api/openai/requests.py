@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -22,6 +23,8 @@ MODEL = "interject"
 """The model that is the agent which the settings choose; `interject/NAME` is the agent of that name."""
 
 _SEPARATOR = "."
+
+_CONVERSATION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ class ResponsesRequest(_Loose):
 
 def asked_in_chat(body: ChatRequest, conversation: str | None) -> Asked:
     """Raises `Refusal`."""
-    conversation = conversation or (body.metadata or {}).get("conversation")
+    conversation = _named(conversation or (body.metadata or {}).get("conversation"))
     results = _tail(body.messages, "tool")
     common = (_agent_of(body.model), conversation)
     if results:
@@ -163,8 +166,8 @@ def asked_in_chat(body: ChatRequest, conversation: str | None) -> Asked:
 
 def asked_in_responses(body: ResponsesRequest, conversation: str | None) -> Asked:
     """Raises `Refusal`."""
-    given = body.conversation if isinstance(body.conversation, str) else (body.conversation or {}).get("id")
-    conversation = conversation or given or (body.metadata or {}).get("conversation")
+    given = body.conversation.get("id") if isinstance(body.conversation, dict) else body.conversation
+    conversation = _named(conversation or given or (body.metadata or {}).get("conversation"))
     common = (_agent_of(body.model), conversation)
     results = list(takewhile(lambda item: item.type == "function_call_output", reversed(body.input)))[::-1]
     if results:
@@ -184,6 +187,16 @@ def asked_in_responses(body: ResponsesRequest, conversation: str | None) -> Aske
 def call_id(run: str, call: str) -> str:
     """The id of a call for clients, from which the run is found again after a restart."""
     return f"{run}{_SEPARATOR}{call}"
+
+
+def _named(conversation: object) -> str | None:
+    """The name of a conversation; None if there is none."""
+    if not conversation:
+        return None
+    if not isinstance(conversation, str) or not _CONVERSATION.fullmatch(conversation):
+        message = "The name of a conversation must be 1 to 64 letters, digits, '-' and '_'."
+        raise Refusal(400, "invalid_conversation", message)
+    return conversation
 
 
 def _agent_of(model: str) -> str:

@@ -28,10 +28,12 @@ async def events(exchange: Exchange, model: str, created: int) -> AsyncGenerator
 
     pieces: list[str] = []
     async for piece in exchange.pieces():
-        if not pieces:
+        if not piece:
             begun = _response(exchange, model, created, [])
             yield numbered("response.created", response=begun)
             yield numbered("response.in_progress", response=begun)
+            continue
+        if not pieces:
             yield numbered(
                 "response.output_item.added", output_index=0, item=_message(exchange, "", status="in_progress")
             )
@@ -40,8 +42,6 @@ async def events(exchange: Exchange, model: str, created: int) -> AsyncGenerator
         yield numbered("response.output_text.delta", **_place(exchange), delta=piece, logprobs=[])
     text = "".join(pieces)
     items = _items(exchange, text)
-    if not pieces:
-        yield numbered("response.created", response=_response(exchange, model, created, [], status="in_progress"))
     for index, item in enumerate(items):
         if item["type"] == "message" and pieces:
             yield numbered("response.output_text.done", **_place(exchange), text=text, logprobs=[])
