@@ -41,6 +41,11 @@ from gateway.store.records import AuditEvent, DeletionRequest, ModelChoice, Stor
 from gateway.turns.agents import next_choice
 
 MAX_LISTED = 1000
+MAX_GENERATION = 2**31 - 1
+
+Name = Annotated[str, Field(max_length=500)]
+"""Of a model, an agent, or of how much to reason."""
+
 IN_MEMORY = 10_000_000
 """Bytes of an export; a larger one is written to a temporary file."""
 
@@ -128,9 +133,9 @@ class Changes(BaseModel, extra="forbid"):
     title: str = Field(default="", min_length=1, max_length=200)
     archived: bool = False
     busy: BusyMode | None = None
-    model: str | None = None
-    reasoning: str | None = None
-    agent: str | None = None
+    model: Name | None = None
+    reasoning: Name | None = None
+    agent: Name | None = None
 
 
 class Deleted(BaseModel):
@@ -204,7 +209,9 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
         conversation: str,
         before: Annotated[str | None, Query(description="`before` of the later page.", max_length=100)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        generation: Annotated[int | None, Query(ge=0, description="An earlier conversation there.")] = None,
+        generation: Annotated[
+            int | None, Query(ge=0, le=MAX_GENERATION, description="An earlier conversation there.")
+        ] = None,
     ) -> History:
         """The newest messages and replies, oldest first; page by page back to the beginning."""
         place = await find_place(gateway, caller, conversation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
@@ -16,6 +16,8 @@ from gateway.store.records import ApiKey, ApiKeyScope
 
 MAX_DAYS = 10 * 365
 MAX_PATTERNS = 100
+
+Pattern = Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class Key(BaseModel):
@@ -43,8 +45,8 @@ class NewKey(BaseModel, extra="forbid"):
 
     name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
     scope: ApiKeyScope = "chat"
-    agents: list[str] | None = Field(default=None, max_length=MAX_PATTERNS)
-    conversations: list[str] | None = Field(default=None, max_length=MAX_PATTERNS)
+    agents: list[Pattern] | None = Field(default=None, max_length=MAX_PATTERNS)
+    conversations: list[Pattern] | None = Field(default=None, max_length=MAX_PATTERNS)
     days: int | None = Field(default=None, ge=1, le=MAX_DAYS)
 
 

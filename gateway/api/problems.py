@@ -43,7 +43,9 @@ class Problem(Exception):
 
     def response(self) -> Response:
         headers = self.headers | ({} if self.retry_after is None else {"Retry-After": str(self.retry_after)})
-        body = {"status": self.status, "code": self.code, "detail": self.detail}
+        # It may name what the request has, and JSON of a request may have surrogates that are no characters.
+        detail = self.detail.encode(errors="replace").decode()
+        body = {"status": self.status, "code": self.code, "detail": detail}
         return JSONResponse(body, self.status, headers, MEDIA_TYPE)
 
 

@@ -11,13 +11,14 @@ _FILE = "web-token"
 
 
 class WebToken:
-    """Call it for the current token. It is created once; a token replaced by another process holds at once."""
+    """Call it for the current token. It is created once; a token replaced by another process holds at once. It is never
+    empty: an empty file is replaced at the start, and changes nothing while the gateway runs."""
 
     def __init__(self, home: Path) -> None:
         self.file = home / _FILE
         self._version: tuple[int, int] | None = None
         self._token = ""
-        if not self.file.exists():
+        if not self():
             self.rotate()
 
     def __call__(self) -> str:
@@ -25,7 +26,7 @@ class WebToken:
             found = self.file.stat()
             version = (found.st_ino, found.st_mtime_ns)
             if version != self._version:
-                self._token = self.file.read_text(encoding="utf-8").strip()
+                self._token = self.file.read_text(encoding="utf-8").strip() or self._token
                 self._version = version
         return self._token
 

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.api.conftest import control_api
 from tests.api.test_messages import send
@@ -93,6 +94,25 @@ async def test_settings_are_changed_as_a_whole_or_refused(tmp_path: Path, models
     assert (changed["busy"], changed["reasoning"]) == ("queue", "low")
     assert (refused.status_code, refused.json()["code"]) == (422, "unknown_model")
     assert after["title"] == "hi"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", f"{HERE}/history?generation={10**30}", ""),
+        ("PATCH", HERE, r'{"model": "\ud800"}'),
+        ("PATCH", HERE, r'{"agent": "\ud800"}'),
+        ("PATCH", HERE, r'{"reasoning": "\ud800"}'),
+        ("POST", "/keys", r'{"name": "ci", "conversations": ["\ud800"]}'),
+    ],
+)
+async def test_values_that_nothing_can_store_are_refused(
+    tmp_path: Path, models: ModelServer, api: BotApi, method: str, path: str, body: str
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        await send(control.client, "hi")
+        answer = await control.client.request(method, path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
 
 
 async def test_the_history_is_read_page_by_page(tmp_path: Path, models: ModelServer, api: BotApi) -> None:

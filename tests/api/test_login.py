@@ -182,3 +182,23 @@ async def test_a_program_gets_no_link_in_somebody_elses_chat(tmp_path: Path, mod
             assert sent.status_code == 200, sent.text
         await admin.hear("Programs use their key.")
         assert not [text for text in admin.texts if "/sign-in#" in text]
+
+
+@pytest.mark.parametrize("when", ["at the start", "meanwhile"])
+async def test_an_empty_token_admits_nobody(tmp_path: Path, models: ModelServer, api: BotApi, when: str) -> None:
+    file = tmp_path / "home" / "web-token"
+    if when == "at the start":
+        file.parent.mkdir()
+        file.write_text("\n")
+    async with control_api(tmp_path, api, models) as control:
+        if when == "meanwhile":
+            file.write_text("")
+        async with httpx.AsyncClient(base_url=control.url, trust_env=False) as nobody:
+            answers = [
+                await nobody.get("/api/v1/conversations", headers={"Authorization": "Bearer"}),
+                await nobody.get("/conversations", headers={"Authorization": "Bearer"}),
+                await nobody.post("/sign-in", json={}),
+            ]
+        owner = await control.client.get("/conversations")
+    assert [each.status_code for each in answers] == [401] * len(answers)
+    assert owner.status_code == 200

@@ -30,6 +30,7 @@ class Refusal(Exception):
 def response(status: int, code: str, message: str, retry_after: int | None = None) -> Response:
     kind = "server_error" if status >= 500 else "invalid_request_error"
     headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+    message = message.encode(errors="replace").decode()
     return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": code}}, status, headers)
 
 
