@@ -192,7 +192,8 @@ def router(gateway: Gateway, facts: OperatorFacts) -> APIRouter:
     async def what_goes_on(caller: Operator) -> Now:
         """What runs, what waits for people, and what waits to be read. For live views: the events say when to ask
         again."""
-        return _seen_by(caller, await now())
+        found = await now()
+        return found if caller.conversations is None else await _seen_by(gateway, caller, found)
 
     @routes.get("/channels")
     async def channels(caller: Operator) -> Channels:
@@ -343,15 +344,17 @@ def _place(session: str, found: overview.Place | None) -> Place:
     )
 
 
-def _seen_by(caller: Caller, now: Now) -> Now:
-    """Those parts that the caller may see."""
-    if caller.conversations is None:
-        return now
+async def _seen_by(gateway: Gateway, caller: Caller, now: Now) -> Now:
+    """What goes on in the conversations that the caller may see."""
+    undelivered = await gateway.store.undelivered(None)
+    costs = await gateway.store.usage_by("conversation", midnight(), None)
     return now.model_copy(
         update={
             "running": [each for each in now.running if caller.sees(each.place.conversation)],
             "parked": [each for each in now.parked if caller.sees(each.place.conversation)],
             "queues": [each for each in now.queues if caller.sees(each.place.conversation)],
+            "undelivered": sum(caller.sees(conversation_id(each.session)) for each in undelivered),
+            "cost_today": sum(each.totals.cost for each in costs if caller.sees(conversation_id(each.key))),
         }
     )
 

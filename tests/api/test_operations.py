@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Api, control_api
+from tests.api.test_keys import new_key
 from tests.servers.models import Call, ModelServer, Pause, Say, Usage
 from tests.servers.telegram import BotApi
 
@@ -77,11 +78,16 @@ async def test_an_undelivered_reply_is_sent_again(tmp_path: Path, models: ModelS
         while not (found := (await read(control, "/undelivered"))["replies"]):
             await api.until(lambda api: bool(api.refusals))
         assert "blocked" in found[0]["reason"]
+        _, secret = await new_key(control, "operate", conversations=["web:local:mine"])
+        async with control.using(secret) as limited:
+            seen = (await limited.get("/now")).json()
+        counts = (await read(control, "/now"))["undelivered"], seen["undelivered"]
         ann.unblock()
         again = await control.client.post(f"/undelivered/{found[0]['id']}/redeliver")
         await ann.hear("Hello.")
         unknown = await control.client.post("/undelivered/nothing/redeliver")
         (event,) = (await read(control, "/audit?event=redelivered"))["events"]
+    assert counts == (1, 0)
     assert again.status_code == 202
     assert (unknown.status_code, unknown.json()["code"]) == (404, "reply_not_found")
     assert (event["actor"], event["conversation"]) == ("web:owner", found[0]["place"]["conversation"])
