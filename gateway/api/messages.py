@@ -145,16 +145,17 @@ def _message(
     if parsed.command == "agent" and caller.agents is not None:
         raise Problem(403, "agent_not_allowed", "Your key is for some agents only: it may not choose one here.")
     own = gateway.runs.tools(place.address) if parsed.tools else frozenset()
+    sender = caller.sender_at(place.address)
     message = replace(
         parsed,
         event_id=event_of(place, body.client_id),
-        sender=caller.sender_at(place.address),
+        sender=sender,
         # Only pages know the message by this id; elsewhere the platform has no such message.
         message_id=body.client_id if place.address.channel == WEB else None,
         files=tuple(map(_stored_ref, post.attachments)),
         tools=tuple(tool for tool in parsed.tools if tool.name not in own),
         busy=body.busy,
-        digest=_digest(body, post.attachments),
+        digest=_digest(sender.id, body, post.attachments),
     )
     return message, [tool.name for tool in parsed.tools if tool.name in own]
 
@@ -186,9 +187,10 @@ def _stored_ref(file: Attachment) -> FileRef:
     return FileRef(f"{STORED}{_ATTACHMENT.dump_json(file).decode()}", file.name, file.media_type, file.size)
 
 
-def _digest(body: NewMessage, files: Sequence[Attachment]) -> str:
+def _digest(sender: str, body: NewMessage, files: Sequence[Attachment]) -> str:
     """Of all that makes two messages the same."""
     said = body.model_dump(mode="json", by_alias=True, exclude={"files"})
+    said["sender"] = sender
     said["files"] = [(file.hash, file.name) for file in files]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode("utf-8", "replace")).hexdigest()
 

@@ -211,3 +211,16 @@ async def command(program: httpx.AsyncClient, number: int, text: str) -> str:
     """What the command answers."""
     sent = await send(program, text, client_id=f"command-{number}")
     return str(sent["result"]["text"])
+
+
+async def test_the_same_words_of_another_program_are_another_message(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        await send(control.client, "yes")
+        _, secret = await new_key(control, "chat")
+        async with control.using(secret) as program:
+            body = {"client_id": "message-1", "text": "yes"}
+            answer = await program.post("/conversations/web:local:one/messages", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (409, "client_id_reused")
