@@ -6,7 +6,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 from uuid import uuid4
 
@@ -142,7 +142,7 @@ class Logins:
             return None
         sender = await self._with_groups(session.channel, session.sender)
         role = self._access.current_role(session.channel, sender, is_paired=session.is_paired)
-        return None if role is None else SignedIn(session.channel, session.sender, role)
+        return None if role is None else SignedIn(session.channel, sender, role)
 
     async def conversations(self, person: str) -> tuple[str, ...]:
         """The sessions in which the person ("channel:user id") has written."""
@@ -153,16 +153,17 @@ class Logins:
         return known[1]
 
     async def _with_groups(self, channel: str, sender: Sender) -> Sender:
-        """The person with the groups that they are in, as far as the platform says so; without any if it does not."""
+        """The person with the groups that they are in, as far as the platform says so; if it does not, an outsider."""
         directory = self._channels.get(channel)
         if not isinstance(directory, GroupDirectory):
             return sender
         known = self._people.get((channel, sender.id))
         if known is None or time.monotonic() - known[0] > GROUPS_AGE:
             try:
-                known = (time.monotonic(), await directory.find_person(sender.id) or sender)
+                found = await directory.find_person(sender.id)
             except ChannelError:
-                return sender
+                return replace(sender, membership="outsider")
+            known = (time.monotonic(), found or replace(sender, membership="outsider"))
             _keep(self._people, (channel, sender.id), known, MAX_KNOWN)
         return known[1]
 

@@ -14,6 +14,7 @@ import pytest
 from gateway.store.records import DeletionRequest
 from tests.api.conftest import Api, control_api
 from tests.servers.models import ModelServer, Say
+from tests.servers.slack import Person, Slack
 from tests.servers.telegram import BotApi, Chat
 
 ACCESS = 'admins = ["1"]\nmembers = ["7"]\nguests = ["8"]\npair = true'
@@ -202,3 +203,53 @@ async def test_an_empty_token_admits_nobody(tmp_path: Path, models: ModelServer,
         owner = await control.client.get("/conversations")
     assert [each.status_code for each in answers] == [401] * len(answers)
     assert owner.status_code == 200
+
+
+async def signed_in_on_slack(control: Api, slack: Slack, person: Person) -> str:
+    """The secret of a session of this person."""
+    await slack.connected()
+    direct = slack.direct(person)
+    await direct.command("/interject", "login")
+    shown = await direct.hear("/sign-in#")
+    found = re.search(r"/sign-in#([\w-]+)", shown.text)
+    assert found is not None
+    async with httpx.AsyncClient(base_url=control.url, trust_env=False, timeout=60) as client:
+        assert (await client.post("/sign-in", json={"code": found[1]})).status_code == 200
+        return next(iter(client.cookies.values()))
+
+
+def slack_section(slack: Slack, access: str) -> str:
+    tokens = f'bot_token = "{slack.bot_token}"\napp_token = "{slack.app_token}"\napi_url = "{slack.api_url}"'
+    return f"[channels.slack]\n{tokens}\n{access}\n"
+
+
+async def test_who_is_a_member_by_a_group_is_one_when_signed_in(
+    tmp_path: Path, models: ModelServer, api: BotApi, slack: Slack
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    ann = slack.person("Ann")
+    group = slack.user_group("engineering", [ann])
+    more = slack_section(slack, f'allow = ["{group.id}"]')
+    async with control_api(tmp_path, api, models, more=more, web=WEB) as control:
+        await slack.connected()
+        await slack.direct(ann).say("hi")
+        await slack.direct(ann).hear("Hello.")
+        secret = await signed_in_on_slack(control, slack, ann)
+        async with control.using(secret) as browser:
+            here, *_ = (await browser.get("/conversations")).json()["conversations"]
+            body = {"client_id": "message-1", "text": "hi"}
+            sent = (await browser.post(f"/conversations/{here['id']}/messages", json=body)).json()
+    assert (sent["state"], sent["reason"]) == ("accepted", "")
+
+
+async def test_a_guest_stays_one_when_the_platform_does_not_say_who_they_are(
+    tmp_path: Path, models: ModelServer, api: BotApi, slack: Slack
+) -> None:
+    gus = slack.guest("Gus")
+    more = slack_section(slack, 'allow = ["*"]\noutsiders = "allow"')
+    async with control_api(tmp_path, api, models, more=more, web=WEB) as control:
+        secret = await signed_in_on_slack(control, slack, gus)
+    slack.fail_next("users.info", "user_not_found", times=100)
+    async with control_api(tmp_path, api, models, more=more, web=WEB) as control, control.using(secret) as browser:
+        session = await browser.get("/session")
+    assert (session.status_code, session.json().get("scope")) == (200, "read")
