@@ -16,7 +16,7 @@ from agent.log import ApprovalDecided, ApprovalRequested, InputRequested, ModelA
 from channels.message import InboundMessage
 from gateway.api.caller import Caller, Reader, Writer
 from gateway.api.ids import conversation_id
-from gateway.api.places import Place, find_place, require_receiving
+from gateway.api.places import Place, find_place, require_agents_there, require_receiving
 from gateway.api.problems import Problem
 from gateway.api.waiting import within
 from gateway.app import Gateway
@@ -115,6 +115,7 @@ def router(gateway: Gateway) -> APIRouter:
         _require_open(found)
         option = _option(found, given)
         place = await find_place(gateway, caller, found.conversation)
+        await require_agents_there(gateway, caller, place.session)
         has_decided = await _press(gateway, request, caller, place, found, option)
         after = await _find(gateway, caller, decision, otherwise=found)
         if has_decided:

@@ -38,8 +38,8 @@ async def find_place(gateway: Gateway, caller: Caller, conversation: str) -> Pla
 
 
 async def find_place_to_write(gateway: Gateway, caller: Caller, conversation: str) -> Place:
-    """As `find_place`; an unknown one on the web channel is new. Raises a 403 if the next turn there would have an
-    agent that the caller may not use, and a 503 while the gateway takes no messages."""
+    """As `find_place`; an unknown one on the web channel is new. Raises a 403 if the turn that would read a message has
+    an agent that the caller may not use, and a 503 while the gateway takes no messages."""
     require_receiving(gateway)
     try:
         place = await find_place(gateway, caller, conversation)
@@ -51,7 +51,20 @@ async def find_place_to_write(gateway: Gateway, caller: Caller, conversation: st
         sender = caller.sender_at(place.address)
         choice = await next_choice(gateway.store, gateway.agents, place.session, place.address, sender)
         require_agent(caller, choice.agent)
+        await require_agents_there(gateway, caller, place.session)
     return place
+
+
+async def require_agents_there(gateway: Gateway, caller: Caller, session: str) -> None:
+    """Raises a 403 if a turn runs or waits there with an agent that the caller may not use."""
+    if caller.agents is None:
+        return
+    active = gateway.dispatcher.active(session)
+    turns = [turn for turn, _ in await gateway.store.asking_turns(session)]
+    if active is not None and active.record is not None:
+        turns.append(active.record)
+    for turn in turns:
+        require_agent(caller, gateway.agents.pick(turn.agent, turn.address, turn.principal))
 
 
 def require_agent(caller: Caller, agent: str) -> None:

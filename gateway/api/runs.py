@@ -17,7 +17,7 @@ from channels.runs import RunState
 from gateway.api.bodies import CLIENT_ID, Results
 from gateway.api.caller import Caller, Reader, Writer
 from gateway.api.ids import conversation_id
-from gateway.api.places import Place, find_place, require_receiving
+from gateway.api.places import Place, find_place, require_agents_there, require_receiving
 from gateway.api.problems import Problem
 from gateway.api.waiting import MAX_WAIT, within
 from gateway.app import Gateway
@@ -111,7 +111,8 @@ def router(gateway: Gateway) -> APIRouter:
     async def submit_results(caller: Writer, run: str, results: Results) -> Run:
         """Exactly one result for each pending call; the turn goes on."""
         require_receiving(gateway)
-        await find_run(gateway, caller, run)
+        found = await find_run(gateway, caller, run)
+        await require_agents_there(gateway, caller, found.run.session)
         await gateway.runs.submit_results(run, [each.result() for each in results.results])
         return await describe_run(gateway, await find_run(gateway, caller, run))
 

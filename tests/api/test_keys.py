@@ -151,6 +151,27 @@ async def test_a_key_for_one_agent_uses_no_other(tmp_path: Path, models: ModelSe
     assert (back.status_code, back.json()["code"]) == (403, "agent_not_allowed")
 
 
+async def test_a_key_for_one_agent_steers_and_answers_no_other(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Say(["One, ", Pause(), "two."]))
+    more = '[agents.clerk]\ndescription = "Files things."\n'
+    async with control_api(tmp_path, api, models, more=more) as control:
+        here = "/conversations/web:local:one"
+        first = await control.client.post(f"{here}/messages", json={"client_id": "message-1", "text": "Count."})
+        await models.until_held()
+        await control.client.patch(here, json={"agent": "clerk"})
+        _, secret = await new_key(control, "operate", agents=["clerk"])
+        async with control.using(secret) as program:
+            answers = [
+                await program.post(f"{here}/steer", json={"client_id": "message-2", "text": "Stop at once."}),
+                await program.post(f"/runs/{first.json()['run']}/results", json={"results": [{"call_id": "one"}]}),
+            ]
+        queue = (await control.client.get(f"{here}/queue")).json()["messages"]
+    assert [(each.status_code, each.json()["code"]) for each in answers] == [(403, "agent_not_allowed")] * 2
+    assert queue == []
+
+
 @pytest.mark.parametrize("limits", [{"conversations": ["web:local:mine"]}, {"agents": ["main"]}])
 async def test_a_limited_admin_does_nothing_that_concerns_more_than_its_part(
     tmp_path: Path, models: ModelServer, api: BotApi, limits: dict[str, list[str]]

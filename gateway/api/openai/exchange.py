@@ -18,7 +18,7 @@ from gateway.api.caller import Caller
 from gateway.api.ids import conversation_id
 from gateway.api.openai.errors import Refusal
 from gateway.api.openai.requests import Asked
-from gateway.api.places import require_receiving
+from gateway.api.places import require_agents_there, require_receiving
 from gateway.api.runs import file_of
 from gateway.app import Gateway
 from gateway.bus import Subscription
@@ -80,6 +80,7 @@ class Exchange:
             self.session = found.session
         if not self._caller.sees(conversation_id(self.session)):
             raise Refusal(404, "conversation_not_found", "There is no such conversation.")
+        await require_agents_there(self._gateway, self._caller, self.session)
 
     async def pieces(self) -> AsyncGenerator[str]:
         """The text of the answer, as it grows, after an empty piece once the message is stored: what is wrong with the
