@@ -114,8 +114,8 @@ async def test_the_scope_of_a_key_is_its_role_in_every_conversation(
         _, secret = await new_key(control, scope)
         async with control.using(secret) as program:
             for place in ("telegram:123456:7", "web:local:one"):
-                answered = await send(program, "/access", to=place, client_id="access-01")
-                assert ("Only admins" not in answered["result"]["text"]) is is_admin
+                answered = await send(program, "/usage", to=place, client_id="usage-001")
+                assert ("Everybody" in answered["result"]["text"]) is is_admin
 
 
 async def test_a_key_that_only_reads_writes_nowhere(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
