@@ -20,6 +20,9 @@ from gateway.store.errors import StoreError
 MEDIA_TYPE = "application/problem+json"
 _MAX_PROBLEMS = 5
 
+INTERNAL = "Internal error. See the gateway's log."
+"""What is told of an unexpected error, whose own words may say what is nobody's business."""
+
 
 class Problem(Exception):
     """Ends a request with this status. `code` is for programs and never changes its meaning, `detail` is for people;
@@ -106,4 +109,4 @@ def _invalid(error: Exception) -> Problem:
 
 
 def _unexpected(error: Exception) -> Problem:
-    return Problem(500, "internal_error", "Internal error. See the gateway's log.")
+    return Problem(500, "internal_error", INTERNAL)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 
+from gateway.api.openai.errors import answer_errors
+from gateway.api.problems import answer_problems
 from tests.api.conftest import Api, control_api
 from tests.servers.models import Call, ModelServer, Pause, Request, Say, Usage
 from tests.servers.telegram import BotApi
@@ -260,6 +264,23 @@ async def test_what_is_wrong_with_a_request_is_said_before_an_answer_begins(
         with pytest.raises(openai.BadRequestError) as raised:
             await client.chat.completions.create(model="interject", messages=messages, stream=stream)
     assert raised.value.code == code
+
+
+@pytest.mark.parametrize("answering", [answer_errors, answer_problems])
+async def test_an_unexpected_error_is_told_without_its_words(answering: Callable[[FastAPI], None]) -> None:
+    app = FastAPI()
+    answering(app)
+
+    @app.get("/")
+    async def fail() -> None:
+        raise RuntimeError("the words of a secret")
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        answer = await client.get("/")
+    assert answer.status_code == 500
+    assert "internal_error" in answer.text
+    assert "secret" not in answer.text
 
 
 @pytest.mark.parametrize("name", ["a/b", "x" * 65, "a b", "a\0b", {"id": 5}, {"id": ["a"]}])

@@ -14,7 +14,7 @@ from agent.media import FileTooLarge, MediaError
 from channels.channel import NotStored
 from channels.runs import UnknownRun, WrongResults
 from channels.web.parse import BadPost
-from gateway.api.problems import Problem
+from gateway.api.problems import INTERNAL, Problem
 from gateway.store.errors import StoreError
 
 
@@ -54,7 +54,7 @@ def answer_errors(api: FastAPI) -> None:
     answer(StoreError, 503, "store_failed")
     answer(FileTooLarge, 413, "file_too_large")
     answer(MediaError, 507, "file_not_stored")
-    answer(Exception, 500, "internal_error")
+    answer_as(Exception, lambda _: response(500, "internal_error", INTERNAL))
     answer_as(Refusal, _of_refusal)
     answer_as(Problem, of_problem)
     answer_as(HTTPException, _of_http)
