@@ -283,6 +283,24 @@ async def test_an_unexpected_error_is_told_without_its_words(answering: Callable
     assert "secret" not in answer.text
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [saying("user", "x" * 2_000_001)],
+        [saying("system", "x" * 2_000_001), saying("user", "hi")],
+        [{"role": "tool", "tool_call_id": "run.call", "content": "x" * 2_000_001}],
+        [saying("user", [{"type": "image_url", "image_url": {"url": "data:,x"}}] * 51)],
+    ],
+)
+async def test_what_is_too_much_is_refused(tmp_path: Path, models: ModelServer, api: BotApi, messages: Any) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with endpoint(tmp_path, api, models) as (client, _):
+        with pytest.raises(openai.APIStatusError) as raised:
+            await client.chat.completions.create(model="interject", messages=messages)
+    assert raised.value.status_code == 413
+    assert not models.requests
+
+
 @pytest.mark.parametrize("name", ["a/b", "x" * 65, "a b", "a\0b", {"id": 5}, {"id": ["a"]}])
 async def test_a_conversation_has_a_plain_name(tmp_path: Path, models: ModelServer, api: BotApi, name: Any) -> None:
     async with endpoint(tmp_path, api, models) as (client, control):

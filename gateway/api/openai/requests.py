@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from channels.message import DeclaredTool
 from channels.runs import CallResult
 from channels.web.parse import clean_name, clean_text
+from gateway.api.bodies import MAX_FILES, MAX_TEXT
 from gateway.api.openai.errors import Refusal
 
 MODEL = "interject"
@@ -217,7 +218,7 @@ def _results(given: Iterable[tuple[str, str]]) -> tuple[str, tuple[CallResult, .
         if not separator:
             raise Refusal(400, "unknown_tool_call", f'There is no call "{id}".')
         runs.add(run)
-        results.append(CallResult(call, clean_text(text)))
+        results.append(CallResult(call, _plain(text)))
     if len(runs) != 1:
         raise Refusal(400, "wrong_tool_results", "The results must be of the calls of one answer.")
     return runs.pop(), tuple(results)
@@ -232,7 +233,7 @@ def _note(messages: Sequence[tuple[str, str]]) -> str:
         blocks.append(f"The program that sends this message gives these instructions:\n{instructions}")
     if said:
         blocks.append(f"The conversation before, as the program tells it:\n{said}")
-    return clean_text("\n\n".join(blocks))
+    return _plain("\n\n".join(blocks))
 
 
 def _text(parts: Iterable[Part]) -> str:
@@ -257,7 +258,16 @@ def _content(parts: Iterable[Part]) -> tuple[str, tuple[GivenFile, ...]]:
                 files.append(_from_data_url(str(given.get("file_data") or ""), str(given.get("filename") or "file")))
             case _:
                 raise Refusal(400, "unsupported_content", f'Content of the type "{part.type}" is not supported.')
-    return clean_text("\n".join(texts)), tuple(files)
+    if len(files) > MAX_FILES:
+        raise Refusal(413, "too_many_files", f"The message has {len(files)} files; the limit is {MAX_FILES}.")
+    return _plain("\n".join(texts)), tuple(files)
+
+
+def _plain(text: str) -> str:
+    """The text as it is stored. Raises `Refusal` if it is too long."""
+    if len(text) > MAX_TEXT:
+        raise Refusal(413, "too_long", f"A text has {len(text):,} characters; the limit is {MAX_TEXT:,}.")
+    return clean_text(text)
 
 
 def _from_data_url(address: str, name: str) -> GivenFile:
