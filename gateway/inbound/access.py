@@ -302,6 +302,11 @@ class AccessPolicy:
             return self.programs.manages(sender.id)
         return self.is_admin(address, sender)
 
+    def may_delete_all(self, address: Address, sender: Sender) -> bool:
+        """Whether they may delete the whole conversation: a direct chat is its person's, not a program's there."""
+        is_program = self.programs.is_program(sender.id)
+        return address.kind == "direct" and (not is_program or self.is_admin(address, sender))
+
     def may_stop_any(self, address: Address, sender: Sender) -> bool:
         """Whether they may stop and decide for everybody's turns: in groups admins only, in direct chats all."""
         return address.kind == "direct" or self.is_admin(address, sender)

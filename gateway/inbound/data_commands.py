@@ -68,7 +68,8 @@ class DataCommands:
         """What the command asks to delete, or why that is not possible."""
         own = person_on(command.address, command.sender)
         if not whose:
-            scope: DeletionScope = "conversation" if command.address.kind == "direct" else "person_here"
+            is_all = self._access.may_delete_all(command.address, command.sender)
+            scope: DeletionScope = "conversation" if is_all else "person_here"
             return DeletionRequest(scope, command.session, own, command.id, own)
         if whose.lower() == EVERYWHERE:
             return DeletionRequest("person", person=own, upto=command.id, by=own)
@@ -87,7 +88,7 @@ class DataCommands:
             case "conversation":
                 return f"This deletes this conversation: {counted}, with all answers, files and the workspace."
             case "person_here":
-                return f"This deletes what you wrote in this group: {counted}, with their files and my answers to you."
+                return f"This deletes what you wrote here: {counted}, with their files and my answers to you."
             case _:
                 whose = "everything that you wrote to me" if wanted.person == wanted.by else f"all of `{wanted.person}`"
                 return (

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from gateway.store import audit as audit_log
 from gateway.store import forgotten_events
+from gateway.store.api_keys import SENDER
 from gateway.store.conversation_deletion import (
     DeletedRows,
     delete_conversation,
@@ -178,11 +179,18 @@ def rows_of(connection: Connection, session: str, person: str) -> frozenset[int]
 
 
 def is_deleted_whole(connection: Connection, session: str, wanted: DeletionRequest) -> bool:
-    """A conversation that is not shared with others is deleted as a whole."""
+    """A conversation that is not shared with others is deleted as a whole. A direct chat is its person's, also where
+    programs write; that of a program is shared as soon as somebody else writes there."""
     if wanted.scope == "conversation":
         return True
     address = connection.execute(select(sessions.c.address).where(sessions.c.key == session)).scalar()
-    return address is None or address["kind"] == "direct"
+    if address is None or address["kind"] != "direct":
+        return address is None
+    _, _, sender = wanted.person.partition(":")
+    others = select(inbox.c.id).where(
+        inbox.c.session == session, inbox.c.source == "person", inbox.c.sender_id != sender
+    )
+    return not sender.startswith(SENDER) or connection.execute(others.limit(1)).first() is None
 
 
 def count(connection: Connection, wanted: DeletionRequest) -> DeletionReport:

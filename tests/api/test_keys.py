@@ -245,3 +245,23 @@ async def test_the_same_words_of_another_program_are_another_message(
             body = {"client_id": "message-1", "text": "yes"}
             answer = await program.post("/conversations/web:local:one/messages", json=body)
     assert (answer.status_code, answer.json()["code"]) == (409, "client_id_reused")
+
+
+@pytest.mark.parametrize(("scope", "deletes"), [("chat", False), ("operate", True)])
+async def test_a_program_forgets_what_it_wrote_and_no_more_without_operate(
+    tmp_path: Path, models: ModelServer, api: BotApi, scope: str, deletes: bool
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    here = "telegram:123456:7"
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("my words")
+        await ann.hear("Hello.")
+        _, secret = await new_key(control, scope)
+        async with control.using(secret) as program:
+            await send(program, "a program's words", to=here, client_id="message-1")
+            body = {"client_id": "forget-01", "text": "/forget yes"}
+            await program.post(f"/conversations/{here}/messages?wait=30", json=body)
+        history = await control.client.get(f"/conversations/{here}/history")
+    assert ("my words" not in history.text) is deletes
+    assert "a program's words" not in history.text
