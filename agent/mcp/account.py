@@ -83,6 +83,15 @@ class Account:
     def signed_in(self) -> bool:
         return self.file.exists()
 
+    @property
+    def version(self) -> tuple[int, int] | None:
+        """Another one after each sign-in; None while nobody is signed in."""
+        try:
+            found = self.file.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
     def read(self) -> dict[str, Any]:
         """What was written last; nothing if there is none, or if the file cannot be read any more."""
         try:

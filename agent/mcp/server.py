@@ -475,6 +475,7 @@ class McpServer:
             return
         while True:
             since, self._was_open, self._complaint = time.monotonic(), False, ""
+            account = self._account_version
             try:
                 await self._run_once(attempt)
             except McpError as error:
@@ -486,7 +487,13 @@ class McpServer:
                 # What fails while a connection is closed takes the place of the cancellation.
                 raise asyncio.CancelledError
             if self._is_refused:
-                await self._until_signed_in()
+                if account == self._account_version:
+                    await self._until_signed_in()
+                # Else somebody has signed in during the attempt.
+                assert self._account is not None
+                self._account.refused = False
+                self._state = "starting"
+                self._settled.clear()
                 continue
             attempt = 0 if self._was_open else attempt + 1
             if self._was_open and time.monotonic() - since > HEALTHY_AFTER:
@@ -504,16 +511,16 @@ class McpServer:
     def _is_refused(self) -> bool:
         return self._account is not None and self._account.refused
 
+    @property
+    def _account_version(self) -> tuple[int, int] | None:
+        return None if self._account is None else self._account.version
+
     async def _until_signed_in(self) -> None:
         """A server that nobody may use yet is left alone."""
         log.info("MCP server %s: %s", self.name, NOT_SIGNED_IN)
-        assert self._account is not None
         self._signed_in.clear()
         self._settle("signed_out", NOT_SIGNED_IN)
         await self._signed_in.wait()
-        self._account.refused = False
-        self._state = "starting"
-        self._settled.clear()
 
     async def _run_once(self, attempt: int) -> None:
         """One connection, until it is lost. Raises `McpError` with why it ended."""

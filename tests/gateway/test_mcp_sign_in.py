@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -26,6 +25,7 @@ from gateway.store import records
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
 from tests.gateway.test_kill import process
+from tests.servers.local import free_port
 from tests.servers.models import Call, ModelServer, Request, Say, Turn
 from tests.servers.oauth import AuthorizationServer, grant, serve_private
 from tests.servers.telegram import BotApi, Chat
@@ -188,13 +188,6 @@ async def test_a_link_of_before_a_restart_leads_nowhere_and_a_new_one_does(
     (tmp_path / "interject.toml").write_text(settings)
     async with gateway(tmp_path / "interject.toml"):
         assert (await browser.opens(old)).status_code == 404
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def test_people_of_a_group_use_their_own_accounts_and_no_group_gets_a_link(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 import sqlite3
 import sys
 from asyncio.subprocess import DEVNULL, PIPE
@@ -49,6 +48,7 @@ from gateway.store.records import ApiKeyScope
 from tests.gateway.play import Play, inbound, playing, until
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_observations import TroubledChannel
+from tests.servers.local import free_port
 from tests.servers.models import Call as ServerCall
 from tests.servers.models import Fail, Gate, ModelServer, Say
 from tests.servers.telegram import BotApi
@@ -408,12 +408,6 @@ async def queried(prometheus: str, expression: str) -> dict[str, Any]:
                     (series,) = found
                     return dict(series)
             await asyncio.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_gateway_whose_store_does_not_write_is_alive_but_not_ready(

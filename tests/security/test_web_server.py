@@ -29,6 +29,7 @@ from channels.web.http_app import app
 from gateway.web.connections import ConnectionLimits
 from gateway.web.http_server import bind, serve
 from tests.channels.web_gateway import COMMANDS, TOKEN, Gateway
+from tests.servers.local import free_port
 from tests.servers.models import Call, ModelServer, Say
 
 ROOT = Path(__file__).parents[2]
@@ -388,13 +389,6 @@ async def _process(folder: Path, command: Sequence[str]) -> AsyncIterator[Proces
         await process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 async def _answers(port: int) -> None:
     """Returns when somebody listens there."""
     async with asyncio.timeout(30):
@@ -446,7 +440,7 @@ async def public(request: pytest.FixtureRequest, tmp_path: Path, models: ModelSe
     path = f"{os.environ['PATH']}:/usr/sbin"
     if shutil.which(request.param, path=path) is None:
         pytest.skip(f"{request.param} is not installed")
-    port = _free_port()
+    port = free_port()
     url = f"https://{PUBLIC}:{port}"
     certificate = _certificate(tmp_path)
     settings = _settings(models).replace("port = 0\n", f'port = 0\nurl = "{url}"\n')

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import secrets
+import socket
 from types import TracebackType
 from typing import Self
 
 from aiohttp import web
+
+LOWEST_PORT, PORTS = 10_000, 20_000
+"""Ports that no system gives to a socket by itself: between `free_port` and its use nobody else takes one by chance."""
+
+
+def free_port() -> int:
+    """A port that nobody listens on, for a server whose address has to be known before it is started."""
+    while True:
+        port = LOWEST_PORT + secrets.randbelow(PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class LocalServer:

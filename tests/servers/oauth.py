@@ -13,7 +13,6 @@ With `revokes` it ends tokens that are sent to it (RFC 7009): a refresh token wi
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import time
@@ -32,7 +31,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp_types import ToolAnnotations
 
-from tests.servers.local import LocalServer
+from tests.servers.local import LocalServer, free_port
 from tests.servers.mcp_example import record, serve
 
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
@@ -345,9 +344,6 @@ def private(authority: AuthorizationServer, url: str) -> MCPServer:
 @asynccontextmanager
 async def serve_private(authority: AuthorizationServer) -> AsyncIterator[str]:
     """The address of that server."""
-    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = probe.sockets[0].getsockname()[1]
-    probe.close()
-    await probe.wait_closed()
+    port = free_port()
     async with serve(private(authority, f"http://127.0.0.1:{port}/mcp"), port=port) as url:
         yield url
