@@ -213,6 +213,21 @@ async def test_responses_stream_text_and_calls(tmp_path: Path, models: ModelServ
     assert "Be brief." in said(models.requests[0])
 
 
+async def test_a_response_goes_on_after_an_earlier_one(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    models.respond(lambda _: Say("Yes."))
+    async with endpoint(tmp_path, api, models) as (client, control):
+        first = await client.responses.create(model="interject", input="My name is Ann.")
+        await client.responses.create(model="interject", input="Who am I?", previous_response_id=first.id)
+        elsewhere = await control.client.post(
+            "/conversations/web:local:rome/messages?wait=30", json={"client_id": "message-1", "text": "Hello"}
+        )
+        for unknown in ("resp_0", f"resp_{elsewhere.json()['run']}"):
+            with pytest.raises(openai.NotFoundError) as refused:
+                await client.responses.create(model="interject", input="And?", previous_response_id=unknown)
+            assert refused.value.code == "response_not_found"
+    assert said(models.requests[1]).count("My name is Ann.") == 1
+
+
 async def test_pictures_are_shown_to_the_model(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     models.respond(lambda _: Say("Red."))
     picture = BytesIO()

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from urllib.parse import unquote
 from uuid import uuid4
 
 from agent.media import MediaStore
@@ -17,7 +18,7 @@ from channels.web.parse import Post, parse
 from gateway.api.caller import Caller
 from gateway.api.ids import conversation_id
 from gateway.api.openai.errors import Refusal
-from gateway.api.openai.requests import Asked
+from gateway.api.openai.requests import RESPONSE, Asked
 from gateway.api.places import require_agents_there, require_receiving
 from gateway.api.runs import file_of
 from gateway.app import Gateway
@@ -66,6 +67,8 @@ class Exchange:
     async def begin(self) -> None:
         """Checks what may be asked. Raises `Refusal`, `Problem` and `UnknownRun`."""
         require_receiving(self._gateway)
+        if self._asked.after:
+            await self._go_on_after(self._asked.after)
         agents, asked = self._gateway.agents, self._asked.agent
         if asked and asked not in agents.named:
             raise Refusal(404, "model_not_found", f'There is no agent "{asked}".')
@@ -81,6 +84,15 @@ class Exchange:
         if not self._caller.sees(conversation_id(self.session)):
             raise Refusal(404, "conversation_not_found", "There is no such conversation.")
         await require_agents_there(self._gateway, self._caller, self.session)
+
+    async def _go_on_after(self, run: str) -> None:
+        """In the conversation of this run, which must be one of a program."""
+        found = await self._gateway.store.run(run)
+        name = "" if found is None else program_conversation(found.session)
+        if not name:
+            raise Refusal(404, "response_not_found", f'There is no response "{RESPONSE}{run}".')
+        self._address, self._is_lasting = address_of(name), True
+        self.session = session_key(self._address)
 
     async def pieces(self) -> AsyncGenerator[str]:
         """The text of the answer, as it grows, after an empty piece once the message is stored: what is wrong with the
@@ -190,3 +202,9 @@ def _added(sent: str, now: str) -> str:
     if sent.startswith(now):
         return ""
     return f"\n\n{now}"
+
+
+def program_conversation(session: str) -> str:
+    """The name of a program's conversation; "" for one of another channel."""
+    prefix = session_key(address_of(""))
+    return unquote(session.removeprefix(prefix)) if session.startswith(prefix) else ""

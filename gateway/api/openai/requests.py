@@ -23,6 +23,9 @@ from gateway.api.openai.errors import Refusal
 MODEL = "interject"
 """The model that is the agent which the settings choose; `interject/NAME` is the agent of that name."""
 
+RESPONSE = "resp_"
+"""Begins the id of a response; its run follows."""
+
 _SEPARATOR = "."
 
 _CONVERSATION = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -38,7 +41,7 @@ class GivenFile:
 class Asked:
     """One request. `agent` is "" for the one that the settings choose. `conversation` None: a conversation of its own,
     of which `note` tells the model what the request says of it. With `results`, of the run `run`, nothing new is
-    said."""
+    said. `after` is the run of an earlier answer, in whose conversation this is."""
 
     agent: str
     conversation: str | None
@@ -49,6 +52,7 @@ class Asked:
     run: str = ""
     results: tuple[CallResult, ...] = ()
     stream: bool = False
+    after: str = ""
 
 
 class _Loose(BaseModel, extra="ignore"):
@@ -181,8 +185,9 @@ def asked_in_responses(body: ResponsesRequest, conversation: str | None) -> Aske
     text, files = _content(part for each in said for part in each.content)
     before = [(item.role, _text(item.content)) for item in messages[: len(messages) - len(said)]]
     instructions = [("system", body.instructions)] if body.instructions else []
-    note = "" if conversation else _note([*instructions, *before])
-    return Asked(*common, text, files, note, _declared(body.tools or ()), stream=body.stream)
+    after = "" if conversation else (body.previous_response_id or "").removeprefix(RESPONSE)
+    note = "" if conversation or after else _note([*instructions, *before])
+    return Asked(*common, text, files, note, _declared(body.tools or ()), stream=body.stream, after=after)
 
 
 def call_id(run: str, call: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.api.openai.chat import event
 from gateway.api.openai.exchange import Exchange, Outcome
-from gateway.api.openai.requests import call_id
+from gateway.api.openai.requests import RESPONSE, call_id
 
 
 async def whole(exchange: Exchange, model: str, created: int) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _response(
 ) -> dict[str, Any]:
     outcome = exchange.outcome
     return {
-        "id": f"resp_{exchange.run}",
+        "id": f"{RESPONSE}{exchange.run}",
         "object": "response",
         "created_at": created,
         "status": status or ("in_progress" if outcome is None else "completed"),
