@@ -33,7 +33,11 @@ COMMAND_WAIT = 30.0
 
 class _Settings:
     def __init__(self, url: str, key: str) -> None:
-        """`url` is the address that `interject run` prints, without what follows the port."""
+        """`url` is the address that `interject run` prints, without what follows the port; `key` is the secret of a key.
+        Raises `ValueError` for a key with blanks in it, whose text would otherwise be part of an error."""
+        key = key.strip()
+        if not key.isascii() or not key.isprintable() or " " in key or not key:
+            raise ValueError("the key is not one that interject keys create has printed")
         self._base = url.rstrip("/") + "/api/v1"
         self._headers = {"Authorization": f"Bearer {key}"}
 
