@@ -33,7 +33,7 @@ COMMAND_WAIT = 30.0
 
 class _Settings:
     def __init__(self, url: str, key: str) -> None:
-        """`url` is the address that `interject run` prints, without what follows the port; `key` is the secret of a key.
+        """`url` is the address that `interject run` prints, without what follows the port; `key` the secret of a key.
         Raises `ValueError` for a key with blanks in it, whose text would otherwise be part of an error."""
         key = key.strip()
         if not key.isascii() or not key.isprintable() or " " in key or not key:

@@ -137,7 +137,7 @@ async def test_what_cannot_be_reached_or_is_not_allowed_is_an_error(
 
 @pytest.mark.parametrize("key", ["", "two words", "two\nlines", "kéy"])
 def test_a_key_that_cannot_be_one_is_refused_without_its_words(key: str) -> None:
-    with pytest.raises(ValueError, match="^the key is not one that interject keys create has printed$"):
+    with pytest.raises(ValueError, match=r"^the key is not one that interject keys create has printed$"):
         Interject("http://127.0.0.1:8321", key)
 
 
