@@ -268,7 +268,7 @@ class Store:
     create_api_key = writes(api_keys.create)
     revoke_api_key = writes(api_keys.revoke)
     note_key_used = writes(api_keys.used)
-    api_keys = reads(api_keys.every)
+    api_keys = writes(api_keys.every)
 
     # People who are signed in to the web server
     begin_web_session = writes(web_sessions.begin)

@@ -18,7 +18,7 @@ from gateway.assembly.build import build
 NEEDED = {"agent.models.client", "agent.models.protocols.anthropic_messages", "agent.tools.shell", "aiohttp"}
 NEEDED |= {"channels.telegram.outbound", "channels.markdown"}
 UNUSED = {"agent.models.protocols.responses", "agent.models.protocols.chat_completions", "cryptography", "alembic"}
-UNUSED |= {"discord", "slack_bolt", "matplotlib", "openai", "anthropic", "fastapi"}
+UNUSED |= {"discord", "slack_bolt", "matplotlib", "openai", "anthropic", "fastapi", "prometheus_client", "aiosqlite"}
 
 async def main(file):
     async with build(load(file, {"INTERJECT_HOME": str(file.parent)})) as built:
