@@ -65,6 +65,9 @@ MAX_TEXT = 2_000
 APPROVAL = "d:"
 """Begins the keys of approval requests in a reply."""
 
+FIRST_EPOCH = 1
+"""The epoch of a turn that has not been resumed."""
+
 TOO_SLOW = "Events were missed: they came faster than they were taken."
 TOO_OLD = "The events after that id are gone."
 
@@ -384,6 +387,9 @@ class Follower:
         self._publish(event.session, started)
         self._live.pop(event.turn, None)
         live = await self._live_turn(event.session, event.turn)
+        if live is not None and record.epoch == FIRST_EPOCH:
+            # Nothing was asked before it started; what is asked by now has not been told.
+            live.open.clear()
         if live is not None and record.entries and isinstance(decided := record.entries[-1], ApprovalDecided):
             # Made while the turn was parked.
             live.open.add(f"{APPROVAL}{decided.id}")
