@@ -228,6 +228,32 @@ async def test_a_response_goes_on_after_an_earlier_one(tmp_path: Path, models: M
     assert said(models.requests[1]).count("My name is Ann.") == 1
 
 
+async def test_a_limited_key_reaches_no_other_conversation_by_ids_of_answers_and_calls(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Say("A secret."), Call("weather", {}), Say("Cold."))
+    async with endpoint(tmp_path, api, models) as (client, control):
+        theirs = await client.responses.create(model="interject", input="Keep a secret.")
+        asked = await client.chat.completions.create(
+            model="interject", messages=[saying("user", "Is it cold?")], tools=[WEATHER]
+        )
+        [call] = asked.choices[0].message.tool_calls or ()
+        limits = {"name": "ci", "scope": "chat", "conversations": ["api:local:ci-*"]}
+        made = await control.client.post("/keys", json=limits)
+        async with openai.AsyncOpenAI(
+            api_key=made.json()["secret"], base_url=f"{control.url}/v1", max_retries=0
+        ) as stranger:
+            with pytest.raises(openai.NotFoundError):
+                await stranger.responses.create(model="interject", input="What was it?", previous_response_id=theirs.id)
+            with pytest.raises(openai.NotFoundError):
+                await stranger.chat.completions.create(
+                    model="interject", messages=[{"role": "tool", "tool_call_id": call.id, "content": "Hot."}]
+                )
+            with pytest.raises(openai.NotFoundError):
+                await stranger.chat.completions.create(model="interject", messages=[saying("user", "Hello")])
+    assert len(models.requests) == 2
+
+
 async def test_pictures_are_shown_to_the_model(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     models.respond(lambda _: Say("Red."))
     picture = BytesIO()
