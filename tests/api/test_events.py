@@ -10,6 +10,7 @@ import httpx
 
 from gateway.api.events import adapter, types
 from gateway.assembly.build import Built
+from gateway.bus import TurnParked, TurnStarted
 from tests.api.conftest import Api, control_api
 from tests.api.streams import Stream, watching
 from tests.gateway.stage import gateway, write_settings
@@ -148,6 +149,25 @@ async def test_an_approval_is_told_when_it_is_asked_and_when_it_is_decided(
     assert asked["until"] == found["until"]
     assert (decided["id"], decided["decision"]) == (asked["id"], "allowed")
     assert stream.types.count("decision.decided") == 1
+
+
+async def test_what_is_asked_is_told_also_where_the_start_is_told_late(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Call("shell", {"command": "true"}))
+    async with control_api(tmp_path, api, models, more=ASKING) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("do it")
+        await ann.hear("shell")
+        [asked] = (await control.client.get("/decisions")).json()["decisions"]
+        gateway = control.built.gateway
+        turn = await gateway.store.turn(asked["turn"])
+        async with watching(control.client) as stream:
+            gateway.bus.publish(TurnStarted(turn.session, turn.address, turn.id))
+            gateway.bus.publish(TurnParked(turn.session, turn.address, turn.id))
+            told = (await stream.until("decision.asked")).data
+            parked = (await stream.until("turn.parked")).data
+    assert (told["id"], parked["decisions"]) == (asked["id"], [asked["id"]])
 
 
 async def test_a_new_conversation_at_the_same_place_brings_a_new_snapshot(
