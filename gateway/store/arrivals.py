@@ -11,7 +11,6 @@ from typing import Any, assert_never
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from agent.log import ForeignText
 from agent.media import Attachment
@@ -35,6 +34,7 @@ from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, Audit
 from gateway.store.schema import AnyRow, clean, inbox, is_message, is_running, is_turn, is_waiting, turns
 from gateway.store.sessions import conversation_of, touch
 from gateway.store.turns import begin_if_idle, stop_turn
+from gateway.store.upsert import insert
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, select
-from sqlalchemy.dialects.sqlite import insert
 
 from gateway.store.schema import cursors
+from gateway.store.upsert import insert
 
 _load = select(cursors.c.chat, cursors.c.read).where(cursors.c.channel == bindparam("channel"))
 _upsert = insert(cursors).values(channel=bindparam("channel"), chat=bindparam("chat"), read=bindparam("read"))

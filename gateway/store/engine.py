@@ -7,6 +7,8 @@ from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from gateway.store.scope import Scope
+
 T = TypeVar("T")
 Job = Callable[[Connection], T]
 
@@ -15,12 +17,13 @@ class Engine(Protocol):
     """One open database. Jobs use their connection and nothing else. Both methods raise what the job raises, or
     `StoreFailed` when the database does not do its part; nothing of the job is stored then."""
 
-    async def write(self, job: Job[T]) -> T:
+    async def write(self, job: Job[T], scope: Scope) -> T:
         """The job's result, once it is committed.
 
-        Jobs run one after another, in the order of the calls; each sees what those before it have written. They are
-        queued before the first suspension, and a caller that is cancelled afterwards does not undo its job. A job may
-        run twice, the first time rolled back.
+        Jobs of one scope run one after another, in the order of the calls; each sees what those before it have
+        written, and callers learn of their commits in that order. They are queued before the first suspension, and a
+        caller that is cancelled afterwards does not undo its job. A job may run several times, each time but the last
+        rolled back.
         """
         ...
 

@@ -9,6 +9,7 @@ from pathlib import Path
 # ├── StoreCorrupt   the file is damaged, or is not one of ours
 # ├── StoreTooNew    a newer version of the gateway wrote it
 # └── StoreFailed    reading or writing did not work (disk full, I/O error, read-only, closed); nothing was written
+#     └── StoreUnreachable    the database server does not answer at the moment; the same write may work later
 
 
 class StoreError(Exception):
@@ -42,4 +43,8 @@ class StoreTooNew(StoreError):
 
 
 class StoreFailed(StoreError):
+    pass
+
+
+class StoreUnreachable(StoreFailed):
     pass

@@ -7,7 +7,6 @@ from dataclasses import replace
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from agent.media import Attachment
 from channels.message import FileRef, ForeignText
@@ -21,6 +20,7 @@ from gateway.store.encoding import (
 )
 from gateway.store.records import Unfetched
 from gateway.store.schema import AnyRow, inbox, is_message, is_waiting, media_uses
+from gateway.store.upsert import insert
 
 FOLLOWS = "This follows an earlier message of theirs, with which it was still on its way."
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from sqlalchemy import Connection, Select, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from gateway.store.schema import clean, forgotten_events, inbox
+from gateway.store.upsert import insert
 
 LIFETIME = timedelta(days=7)
 """Platforms deliver an event again within a day."""

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from channels.address import Sender
 from gateway.store.records import Identity
 from gateway.store.schema import AnyRow, clean, identities
+from gateway.store.upsert import insert
 
 _of_name = (identities.c.channel == bindparam("of_channel")) & (identities.c.name == bindparam("of_name"))
 _insert = (

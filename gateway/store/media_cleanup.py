@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, delete, exists, select
-from sqlalchemy.dialects.sqlite import insert
 
 from agent.media import Attachment
 from gateway.store.schema import media, media_uses
+from gateway.store.upsert import insert
 
 _record = insert(media).values(
     hash=bindparam("hash"),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, case, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from channels.address import Address
 from gateway.sessions import session_key
@@ -14,6 +13,7 @@ from gateway.store import audit as audit_log
 from gateway.store.encoding import address_to_json
 from gateway.store.records import AuditEvent, ChatMove
 from gateway.store.schema import audit, inbox, is_running, is_waiting, moves, sessions, turns, usage, work
+from gateway.store.upsert import insert
 
 HIDDEN = -1
 """A generation before all that the conversation itself began."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from channels.channel import Sent
 from gateway.store.schema import outbox
+from gateway.store.upsert import insert
 
 _of_reply = outbox.c.reply_id == bindparam("of_reply")
 _piece = _of_reply & (outbox.c.key == bindparam("of_key"))

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, delete, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from channels.address import Address, Sender
 from gateway.store import audit
 from gateway.store.encoding import address_from_json, address_to_json
 from gateway.store.records import AuditEvent, Pairing, PairingRequest, RefusedMessage, Revoked, StopRequest
 from gateway.store.schema import AnyRow, clean, inbox, is_running, is_waiting, pairs, turns
+from gateway.store.upsert import insert
 
 CODE_LIFETIME = timedelta(hours=1)
 MAX_PENDING = 1000

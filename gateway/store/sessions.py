@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Integer, bindparam, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from agent.model import reasoning_from
 from channels.address import Address
 from gateway.store.encoding import address_from_json, address_to_json
 from gateway.store.records import Busy, ModelChoice, SessionInfo
 from gateway.store.schema import inbox, is_waiting, sessions
+from gateway.store.upsert import insert
 
 _insert = insert(sessions).values(
     key=bindparam("key"),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from gateway.store.engine import Job
+from gateway.store.errors import StoreFailed
+from gateway.store.scope import WHOLE, Scope
 from gateway.store.sqlite_file import database_path, explain, locked, open_current, prepare_reading, vacuum
 from gateway.store.writer import OnCommitted, Writer, untold
 
@@ -36,7 +38,7 @@ async def open_sqlite(url: str, committed: OnCommitted = untold) -> AsyncIterato
         writing = await asyncio.to_thread(open_current, path)
         try:
             with writing.connect() as connection:
-                async with Writer(connection, partial(explain, path), committed) as writer:
+                async with Writer(_FileTransactions(path, connection), committed) as writer:
                     engine = SqliteEngine(path, writer)
                     try:
                         yield engine
@@ -44,6 +46,24 @@ async def open_sqlite(url: str, committed: OnCommitted = untold) -> AsyncIterato
                         await engine.stop_reading()
         finally:
             writing.dispose()
+
+
+class _FileTransactions:
+    """Implements `gateway.store.writer.Transactions`. There is one writer, so scopes exclude nothing."""
+
+    def __init__(self, path: Path, connection: Connection) -> None:
+        self._path = path
+        self._connection = connection
+
+    def run(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
+        with self._connection.begin():
+            return [job(self._connection) for job, _ in jobs]
+
+    def run_alone(self, job: Job[T]) -> T:
+        return job(self._connection)
+
+    def explain(self, error: DBAPIError) -> StoreFailed:
+        return explain(self._path, error)
 
 
 class SqliteEngine:
@@ -54,8 +74,8 @@ class SqliteEngine:
         self._writer = writer
         self._readers: AsyncEngine | None = None
 
-    async def write(self, job: Job[T]) -> T:
-        return await self._writer.run(job)
+    async def write(self, job: Job[T], scope: Scope) -> T:
+        return await self._writer.run(job, scope)
 
     async def read(self, query: Job[T]) -> T:
         if self._readers is None:
@@ -67,7 +87,7 @@ class SqliteEngine:
             raise explain(self._path, error) from error
 
     async def vacuum(self) -> bool:
-        return await self._writer.run(vacuum, alone=True)
+        return await self._writer.run(vacuum, WHOLE, alone=True)
 
     async def stop_reading(self) -> None:
         if self._readers is not None:

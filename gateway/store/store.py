@@ -54,6 +54,18 @@ from gateway.store import (
 )
 from gateway.store.engine import Engine, Job
 from gateway.store.records import PastTurn
+from gateway.store.scope import (
+    WHOLE,
+    Rule,
+    Scope,
+    apart,
+    by_command,
+    by_reply,
+    by_row,
+    by_session,
+    by_turn,
+    whole,
+)
 from gateway.store.sqlite import open_sqlite
 from gateway.store.writer import OnCommitted, untold
 
@@ -77,28 +89,32 @@ async def open_store(url: str, *, worker: str | None = None, committed: OnCommit
 
 
 def writes(
-    operation: Callable[Concatenate[Connection, P], T],
+    operation: Callable[Concatenate[Connection, P], T], rule: Rule = whole
 ) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
-    """The operation as a method of the store that the engine's writer runs.
+    """The operation as a method of the store that a writer of the engine runs. `rule` tells what it belongs to.
 
-    Small queries are run by it too: they see the writes that were queued before them.
+    Small queries are run so too: they see the writes that were queued before them.
     """
+    scope_of = rule(operation, 1)
 
     @wraps(operation)
     async def method(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await store.write(lambda connection: operation(connection, *args, **kwargs))
+        return await store.write(lambda connection: operation(connection, *args, **kwargs), scope_of(args, kwargs))
 
     return method
 
 
 def writes_as_worker(
-    operation: Callable[Concatenate[Connection, str, P], T],
+    operation: Callable[Concatenate[Connection, str, P], T], rule: Rule = whole
 ) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
     """As `writes`, for an operation that needs the name of this worker."""
+    scope_of = rule(operation, 2)
 
     @wraps(operation)
     async def method(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await store.write(lambda connection: operation(connection, store.worker, *args, **kwargs))
+        return await store.write(
+            lambda connection: operation(connection, store.worker, *args, **kwargs), scope_of(args, kwargs)
+        )
 
     return method
 
@@ -127,26 +143,26 @@ class Store:
         self.worker = worker
         self._engine = engine
 
-    async def write(self, job: Job[T]) -> T:
+    async def write(self, job: Job[T], scope: Scope = WHOLE) -> T:
         """The job's result, committed; see `Engine.write`."""
-        return await self._engine.write(job)
+        return await self._engine.write(job, scope)
 
     async def read(self, query: Job[T]) -> T:
         """The query's result; see `Engine.read`."""
         return await self._engine.read(query)
 
     # Messages
-    accept = writes(arrivals.accept)
-    accept_and_begin = writes_as_worker(arrivals.accept_and_begin)
-    unfetched = writes(fetching.unfetched)
-    mark_ready = writes(fetching.mark_ready)
-    put_off = writes(fetching.put_off)
-    waiting_busy = writes(inbox.waiting_busy)
-    count_waiting = writes(inbox.count_waiting)
-    withdraw_waiting = writes(inbox.withdraw_waiting)
-    queued = writes(queue.queued)
-    remove_queued = writes(queue.remove_queued)
-    wrap = writes(finish_up.wrap)
+    accept = writes(arrivals.accept, by_session)
+    accept_and_begin = writes_as_worker(arrivals.accept_and_begin, by_session)
+    unfetched = writes(fetching.unfetched, by_row)
+    mark_ready = writes(fetching.mark_ready, by_row)
+    put_off = writes(fetching.put_off, by_row)
+    waiting_busy = writes(inbox.waiting_busy, by_session)
+    count_waiting = writes(inbox.count_waiting, by_session)
+    withdraw_waiting = writes(inbox.withdraw_waiting, by_session)
+    queued = writes(queue.queued, by_session)
+    remove_queued = writes(queue.remove_queued, by_session)
+    wrap = writes(finish_up.wrap, by_command)
     run = reads(runs.run)
     run_of = reads(runs.run_of)
     followed_runs = reads(runs.followed)
@@ -154,42 +170,42 @@ class Store:
     rows = reads(reading.rows)
 
     # Questions and decisions
-    open_question = writes(questions.open_question)
+    open_question = writes(questions.open_question, by_session)
     answer_in_reaction = writes(reactions.answer_in_reaction)
-    choose = writes(questions.choose)
-    decide = writes(decisions.decide)
+    choose = writes(questions.choose, by_command)
+    decide = writes(decisions.decide, by_command)
     asking_turns = reads(requests.asking_turns)
-    next_deadline = writes(deadlines.next_deadline)
+    next_deadline = writes(deadlines.next_deadline, apart("deadlines"))
     expire = writes(deadlines.expire)
     parked_log = reads(external_results.parked_log)
-    supply = writes(external_results.supply)
+    supply = writes(external_results.supply, by_turn)
 
     # Turns
-    claim = writes_as_worker(turns.claim)
-    read_inbox = writes(turns.read_inbox)
-    is_arriving = writes(turns.is_arriving)
-    append = writes(turns.append)
-    end_input = writes(turns.end_input)
-    keep = writes(turns.keep)
-    park = writes(turns.park)
-    stop_parked = writes(turns.stop_parked)
-    close = writes(turns.close)
-    unfinished = writes(turns.unfinished)
-    newest_turn = writes(turns.newest)
-    retry = writes(undo.retry)
-    send_as_text = writes(command_turns.send_as_text)
-    say_suggested = writes(suggestions.say_suggested)
-    who_began = writes(undo.who_began)
-    who_began_last_task = writes(undo.who_began_last_task)
-    undo = writes(undo.undo)
-    answer = writes_as_worker(command_turns.answer)
-    compact = writes_as_worker(command_turns.compact)
+    claim = writes_as_worker(turns.claim, by_session)
+    read_inbox = writes(turns.read_inbox, by_turn)
+    is_arriving = writes(turns.is_arriving, by_turn)
+    append = writes(turns.append, by_turn)
+    end_input = writes(turns.end_input, by_turn)
+    keep = writes(turns.keep, by_turn)
+    park = writes(turns.park, by_turn)
+    stop_parked = writes(turns.stop_parked, by_session)
+    close = writes(turns.close, by_turn)
+    unfinished = writes(turns.unfinished, by_session)
+    newest_turn = writes(turns.newest, by_session)
+    retry = writes(undo.retry, by_command)
+    send_as_text = writes(command_turns.send_as_text, by_command)
+    say_suggested = writes(suggestions.say_suggested, by_command)
+    who_began = writes(undo.who_began, by_session)
+    who_began_last_task = writes(undo.who_began_last_task, by_session)
+    undo = writes(undo.undo, by_session)
+    answer = writes_as_worker(command_turns.answer, by_command)
+    compact = writes_as_worker(command_turns.compact, by_command)
     say = writes_as_worker(command_turns.say)
-    begin_side_question = writes_as_worker(command_turns.begin_side_question)
-    resume_side_question = writes_as_worker(command_turns.resume_side_question)
+    begin_side_question = writes_as_worker(command_turns.begin_side_question, by_command)
+    resume_side_question = writes_as_worker(command_turns.resume_side_question, by_turn)
     turn = reads(reading.turn)
     turns_of = reads(reading.turns_of)
-    pending = writes(reading.pending)
+    pending = writes(reading.pending, apart("pending"))
 
     async def history(self, session: str) -> tuple[PastTurn, ...]:
         """The ended turns since the last `/new`, without answered commands and undone turns, oldest first."""
@@ -203,21 +219,21 @@ class Store:
     conversations = reads(reading.conversations)
     earlier = reads(reading.earlier)
     direct_chats = reads(reading.direct_chats)
-    address_of = writes(sessions.address_of)
-    session_info = writes(sessions.info)
-    archive = writes(sessions.archive)
+    address_of = writes(sessions.address_of, by_session)
+    session_info = writes(sessions.info, by_session)
+    archive = writes(sessions.archive, by_session)
     sessions_with_words = reads(reading.sessions_with_words)
-    reset_session = writes(sessions.reset_session)
-    set_busy = writes(sessions.set_busy)
-    set_model = writes(sessions.set_model)
-    set_agent = writes(sessions.set_agent)
-    open_with_agent = writes(sessions.open_with_agent)
-    model_of = writes(sessions.model_of)
-    set_title = writes(sessions.set_title)
+    reset_session = writes(sessions.reset_session, by_session)
+    set_busy = writes(sessions.set_busy, by_session)
+    set_model = writes(sessions.set_model, by_session)
+    set_agent = writes(sessions.set_agent, by_session)
+    open_with_agent = writes(sessions.open_with_agent, by_session)
+    model_of = writes(sessions.model_of, by_session)
+    set_title = writes(sessions.set_title, by_session)
 
     # Cost
-    spent = writes(costs.spent)
-    add_spent = writes(costs.add_spent)
+    spent = writes(costs.spent, apart("usage"))
+    add_spent = writes(costs.add_spent, apart("usage"))
 
     # What goes on
     find_turn = reads(traces.find_turn)
@@ -234,15 +250,15 @@ class Store:
     costs_of_turns = reads(usage.costs_of_turns)
 
     # Outbox
-    pieces = writes(outbox.pieces)
-    sending = writes(outbox.sending)
-    sent = writes(outbox.sent)
-    rename = writes(outbox.rename)
-    removed = writes(outbox.removed)
-    simplified = writes(outbox.simplified)
-    undeliverable = writes(outbox.undeliverable)
-    delivered = writes(delivery.delivered)
-    undelivered = writes(delivery.undelivered)
+    pieces = writes(outbox.pieces, by_reply)
+    sending = writes(outbox.sending, by_reply)
+    sent = writes(outbox.sent, by_reply)
+    rename = writes(outbox.rename, by_reply)
+    removed = writes(outbox.removed, by_reply)
+    simplified = writes(outbox.simplified, by_reply)
+    undeliverable = writes(outbox.undeliverable, by_reply)
+    delivered = writes(delivery.delivered, by_turn)
+    undelivered = writes(delivery.undelivered, apart("undelivered"))
     redeliver = writes(delivery.redeliver)
 
     # Channels
@@ -251,35 +267,35 @@ class Store:
     revoke_pairing = writes(revocation.revoke)
     take_back_access = writes(revocation.take_back)
     active_people = writes(revocation.active_people)
-    pairings = writes(pairing.every)
-    requested_stops = writes(pairing.requested_stops)
-    resolve_names = writes(identities.resolve)
+    pairings = writes(pairing.every, apart("pairs"))
+    requested_stops = writes(pairing.requested_stops, apart("pairs"))
+    resolve_names = writes(identities.resolve, apart("identities"))
     keep_identities = writes(identities.keep_only)
-    identities = writes(identities.all_identities)
-    strangers = writes(strangers.newest)
-    keep_cursors = writes(cursors.save)
-    cursors = writes(cursors.load)
+    identities = writes(identities.all_identities, apart("identities"))
+    strangers = writes(strangers.newest, apart("strangers"))
+    keep_cursors = writes(cursors.save, apart("cursors"))
+    cursors = writes(cursors.load, apart("cursors"))
 
-    chat_moves = writes(moves.every)
+    chat_moves = writes(moves.every, apart("moves"))
     move_address = writes(moves.move_address)
     merge_address = writes(moves.merge)
 
     # API keys
     create_api_key = writes(api_keys.create)
     revoke_api_key = writes(api_keys.revoke)
-    note_key_used = writes(api_keys.used)
-    api_keys = writes(api_keys.every)
+    note_key_used = writes(api_keys.used, apart("keys"))
+    api_keys = writes(api_keys.every, apart("keys"))
 
     # People who are signed in to the web server
-    begin_web_session = writes(web_sessions.begin)
+    begin_web_session = writes(web_sessions.begin, apart("web sessions"))
     web_session = reads(web_sessions.find)
-    end_web_session = writes(web_sessions.end)
-    end_web_sessions = writes(web_sessions.end_all)
+    end_web_session = writes(web_sessions.end, apart("web sessions"))
+    end_web_sessions = writes(web_sessions.end_all, apart("web sessions"))
 
     # Audit log
     audit_since = reads(audit.since)
-    record_audit = writes(audit.record)
-    settings_salt = writes(audit.settings_salt)
+    record_audit = writes(audit.record, apart("audit"))
+    settings_salt = writes(audit.settings_salt, apart("audit"))
     record_settings = writes(audit.record_settings)
 
     # Deletion and export
@@ -287,7 +303,7 @@ class Store:
     request_deletion = writes(deletion.request)
     unfinished_deletions = writes(deletion.unfinished)
     carry_out_deletion = writes(deletion.carry_out)
-    deletion_result = writes(deletion.result)
+    deletion_result = writes(deletion.result, apart("deletions"))
     deletions_done = writes(deletion.done)
     folders_removed = writes(deletion.folders_removed)
     old_sessions = reads(deletion.old_sessions)
@@ -307,10 +323,10 @@ class Store:
         return await self._engine.vacuum()
 
     # Health
-    check_writing = writes(health.check_writing)
+    check_writing = writes(health.check_writing, apart("health"))
     backlog = reads(health.backlog)
 
     # Media
     find_file = reads(conversation_files.find_file)
-    record_media = writes(media_cleanup.record)
+    record_media = writes(media_cleanup.record, apart("media"))
     forget_unused_media = writes(media_cleanup.forget_unused)

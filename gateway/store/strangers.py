@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from channels.address import Sender
 from gateway.store.records import Stranger
 from gateway.store.schema import AnyRow, strangers
+from gateway.store.upsert import insert
 
 TELL_AGAIN_AFTER = timedelta(days=1)
 

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select
-from sqlalchemy.dialects import sqlite
 
 from agent.log import Entry
 from agent.model import reasoning_from
 from channels.address import Address, Sender
+from gateway.store import upsert
 from gateway.store.encoding import address_from_json, address_to_json, sender_from_json, sender_to_json
 from gateway.store.records import Turn, TurnKind
 from gateway.store.schema import AnyRow, sessions, turns, work
@@ -29,7 +29,7 @@ _values = {
 }
 _insert_running = insert(turns).values(_values).returning(turns.c.number, turns.c.generation, turns.c.agent)
 _insert_ended = (
-    sqlite.insert(turns).values(_values).on_conflict_do_nothing(index_elements=["id"]).returning(turns.c.number)
+    upsert.insert(turns).values(_values).on_conflict_do_nothing(index_elements=["id"]).returning(turns.c.number)
 )
 _conversation = sessions.alias("conversation")
 _settings = (

@@ -1,21 +1,21 @@
-"""The one writer of a SQLite database: a thread that commits all queued writes in one transaction."""
+"""A writer: a thread that commits all writes in its queue in one transaction."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from gateway.store.engine import Job
-from gateway.store.errors import StoreFailed
+from gateway.store.errors import StoreFailed, StoreUnreachable
+from gateway.store.scope import Scope
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +28,28 @@ MAX_BATCH = 256
 """Writes in one transaction, so that in a burst the first does not wait for the last."""
 
 
+class Transactions(Protocol):
+    """What a writer runs jobs with, in its own thread: one connection to a database."""
+
+    def run(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
+        """The results of the jobs, committed in one transaction. Raises what a job raises; none is stored then."""
+        ...
+
+    def run_alone(self, job: Job[T]) -> T:
+        """The result of a job outside a transaction."""
+        ...
+
+    def explain(self, error: DBAPIError) -> StoreFailed:
+        """The database's error in words for a person."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Write:
     """`alone`: outside a transaction, with no other write beside it."""
 
     job: Job[Any]
+    scope: Scope
     future: asyncio.Future[Any]
     alone: bool
 
@@ -67,16 +84,10 @@ class Writer:
     enters its thread for every statement.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        explain: Callable[[DBAPIError], StoreFailed],
-        committed: OnCommitted = untold,
-    ) -> None:
+    def __init__(self, transactions: Transactions, committed: OnCommitted = untold) -> None:
         """`committed` is told of each transaction."""
         self._committed = committed
-        self._connection = connection
-        self._explain = explain
+        self._transactions = transactions
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._places = asyncio.Semaphore(MAX_QUEUED)
         self._loop = asyncio.get_running_loop()
@@ -93,25 +104,25 @@ class Writer:
         self._queue.put(None)
         await asyncio.shield(asyncio.to_thread(self._thread.join))
 
-    async def run(self, job: Job[T], *, alone: bool = False) -> T:
+    async def run(self, job: Job[T], scope: Scope, *, alone: bool = False) -> T:
         """The job's result, once it is committed. Raises what the job raised, or `StoreFailed`; nothing is stored then.
 
         The job is queued before the first suspension unless the queue is full. From then on it runs even when
-        the caller is cancelled. It may run twice, the first time rolled back: it may use its connection only. `alone`:
-        it runs outside a transaction, while no other write does.
+        the caller is cancelled. It may run several times, each time but the last rolled back: it may use its connection
+        only. `alone`: it runs outside a transaction, while no other write of this writer does.
         """
         await self._places.acquire()
         if self._closed:
             self._places.release()
             raise StoreFailed("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Write(job, future, alone))
+        self._queue.put(_Write(job, scope, future, alone))
         return await future
 
     def _serve(self) -> None:
         while batch := self._next_batch():
-            jobs, since = [write.job for write in batch], time.monotonic()
-            outcomes = [self._execute_alone(jobs[0])] if batch[0].alone else self._execute(jobs)
+            since = time.monotonic()
+            outcomes = [self._execute_alone(batch[0])] if batch[0].alone else self._execute(batch)
             self._loop.call_soon_threadsafe(self._settle, batch, outcomes, time.monotonic() - since)
 
     def _next_batch(self) -> list[_Write]:
@@ -132,25 +143,26 @@ class Writer:
                 return batch
         return batch
 
-    def _execute_alone(self, job: Job[Any]) -> _Outcome:
+    def _execute_alone(self, write: _Write) -> _Outcome:
         try:
-            return _Outcome(job(self._connection))
+            return _Outcome(self._transactions.run_alone(write.job))
         except Exception as error:  # noqa: BLE001  # whatever a job raises goes to its caller, and must not end the writer
             return _Outcome(error=self._translate(error))
 
-    def _execute(self, jobs: list[Job[Any]]) -> list[_Outcome]:
+    def _execute(self, writes: list[_Write]) -> list[_Outcome]:
         try:
-            with self._connection.begin():
-                return [_Outcome(job(self._connection)) for job in jobs]
+            return [_Outcome(value) for value in self._transactions.run([(each.job, each.scope) for each in writes])]
+        except StoreUnreachable as error:
+            return [_Outcome(error=error)] * len(writes)
         except Exception as error:  # noqa: BLE001  # whatever a job raises goes to its caller, and must not end the writer
-            if len(jobs) == 1:
+            if len(writes) == 1:
                 return [_Outcome(error=self._translate(error))]
-        return [outcome for job in jobs for outcome in self._execute([job])]
+        return [outcome for write in writes for outcome in self._execute([write])]
 
     def _translate(self, error: Exception) -> Exception:
         if not isinstance(error, DBAPIError):
             return error
-        failed = self._explain(error)
+        failed = self._transactions.explain(error)
         failed.__cause__ = error
         return failed
 

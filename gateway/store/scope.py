@@ -1,0 +1,85 @@
+"""Scopes: what a write belongs to, and so what else must not be written at the same time."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Anything: nothing else is written meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfSession:
+    """A conversation with all tasks that are delegated in it. Its writes take place one after another."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfTurn:
+    """The conversation of the turn with this id."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfMessage:
+    """The conversation of the message with this inbox id."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Rows of its own, which no operation reads to decide about others: writes with the same name follow one another,
+    and run beside all others but `Whole` ones."""
+
+    name: str
+
+
+Scope = Whole | OfSession | OfTurn | OfMessage | Apart
+
+ScopeOf = Callable[[tuple[Any, ...], dict[str, Any]], Scope]
+"""The scope of one call, from its arguments."""
+
+Rule = Callable[[Callable[..., Any], int], ScopeOf]
+"""How calls of an operation get their scope; the number is that of its first arguments which its callers do not give
+(the connection, the worker)."""
+
+WHOLE = Whole()
+
+
+def whole(operation: Callable[..., Any], injected: int) -> ScopeOf:
+    return lambda args, kwargs: WHOLE
+
+
+def by(name: str, make: Callable[[Any], Scope]) -> Rule:
+    """The scope is made from the argument with this name."""
+
+    def rule(operation: Callable[..., Any], injected: int) -> ScopeOf:
+        place = list(inspect.signature(operation).parameters).index(name) - injected
+
+        def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
+            return make(args[place] if place < len(args) else kwargs[name])
+
+        return scope
+
+    return rule
+
+
+def apart(name: str) -> Rule:
+    """The operation's rows are apart from all others, under this name."""
+    scope = Apart(name)
+    return lambda operation, injected: lambda args, kwargs: scope
+
+
+by_session = by("session", OfSession)
+by_turn = by("turn_id", OfTurn)
+by_command = by("command_id", OfMessage)
+by_row = by("row_id", OfMessage)
+by_reply = by("reply_id", Apart)
