@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 
@@ -52,9 +54,15 @@ class MediaError(Exception):
     """The bytes cannot be stored or read; the message tells a person why."""
 
 
+class MediaUnavailable(MediaError):
+    """The storage does not work at the moment. The same call may work later."""
+
+
 class FileTooLarge(MediaError):
-    def __init__(self, name: str, size: int, limit: int) -> None:
-        super().__init__(f"{name} has {size:,} bytes, more than the {limit:,} that are allowed")
+    def __init__(self, name: str, size: int | None, limit: int) -> None:
+        """`size` is None if only a part of the file was read."""
+        has = "more bytes than" if size is None else f"{size:,} bytes, more than"
+        super().__init__(f"{name} has {has} the {limit:,} that are allowed")
 
 
 class UnusableFile(MediaError):
@@ -67,10 +75,17 @@ class MediaMissing(MediaError):
 
 
 class MediaStore(Protocol):
-    """Stores bytes by their content hash."""
+    """Stores bytes by their content hash. All methods raise `MediaUnavailable`."""
 
     async def put(self, data: bytes, name: str) -> Attachment:
         """Stores the bytes (once per content) and detects their type. Raises `FileTooLarge`."""
 
+    async def put_stream(self, chunks: AsyncIterable[bytes], name: str, limit: int | None = None) -> Attachment:
+        """As `put`, for bytes that are still arriving, of which `limit` are allowed at most. Raises `FileTooLarge` as
+        soon as there are more, and what the chunks raise; nothing is stored then."""
+
     async def read(self, attachment: Attachment) -> bytes:
         """The bytes of the attachment. Raises `MediaMissing`."""
+
+    def local_file(self, attachment: Attachment) -> AbstractAsyncContextManager[Path]:
+        """A file with the bytes, to be read only, and only inside the context. Raises `MediaMissing`."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import struct
 import zlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from hashlib import sha256
 from io import BytesIO
@@ -115,6 +116,55 @@ async def test_a_file_over_the_limit_is_refused_and_leaves_nothing(folder: Path,
     assert len(files_in(folder)) == 1
 
 
+async def arriving(*chunks: bytes, ends: BaseException | None = None) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+    if ends is not None:
+        raise ends
+
+
+@pytest.mark.parametrize(
+    "data",
+    [picture(size=(700, 500)), b"", b"a,b\n" * 900_000, "grüße".encode()],
+    ids=["picture", "empty", "large", "text"],
+)
+async def test_a_stream_is_stored_as_the_same_bytes_are(media: DiskMedia, folder: Path, data: bytes) -> None:
+    cut = [data[at : at + 65_537] for at in range(0, len(data), 65_537)]
+    streamed = await media.put_stream(arriving(*cut), "../table.csv")
+    assert streamed == await media.put(data, "table.csv")
+    assert await media.read(streamed) == data
+    assert len(files_in(folder)) == 1
+
+
+class Fell(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("chunks", "limit", "error"),
+    [
+        (arriving(b"x" * 6, b"x" * 6, ends=AssertionError("read beyond the limit")), None, FileTooLarge),
+        (arriving(b"x" * 6, ends=AssertionError("read beyond the limit")), 5, FileTooLarge),
+        (arriving(b"x" * 6, b"x" * 6, ends=AssertionError("read beyond the limit")), 100, FileTooLarge),
+        (arriving(b"x" * 6, ends=Fell()), None, Fell),
+        (arriving(b"x" * 6, ends=ConnectionResetError()), None, ConnectionResetError),
+    ],
+    ids=["over the limit", "over the caller's limit", "a larger limit changes nothing", "broken off", "reset"],
+)
+async def test_a_stream_that_is_too_long_or_breaks_off_leaves_nothing(
+    folder: Path, store: Store, chunks: AsyncIterator[bytes], limit: int | None, error: type[Exception]
+) -> None:
+    media = DiskMedia(folder, store, max_bytes=10)
+    with pytest.raises(error):
+        await media.put_stream(chunks, "big", limit)
+    assert files_in(folder) == []
+
+
+async def test_a_stored_file_can_be_opened_by_its_path(media: DiskMedia) -> None:
+    async with media.local_file(await media.put(b"hello", "note.txt")) as path:
+        assert path.read_bytes() == b"hello"
+
+
 @pytest.mark.parametrize("size", [(10_000, 9_000), (12_000, 12_000), (60_000, 60_000)])
 async def test_a_decompression_bomb_is_refused(media: DiskMedia, folder: Path, size: tuple[int, int]) -> None:
     with pytest.raises(MediaError, match=r"bomb\.png has .*pixels"):
@@ -146,8 +196,11 @@ async def test_names_are_sanitized(media: DiskMedia, given: str, kept: str) -> N
 
 @pytest.mark.parametrize("hash", ["0" * 64, "../../../etc/passwd", ""])
 async def test_missing_bytes_raise_an_error(media: DiskMedia, hash: str) -> None:
+    lost = Attachment(hash, "lost.txt", "text/plain", 1)
     with pytest.raises(MediaMissing, match=r"lost\.txt are no longer"):
-        await media.read(Attachment(hash, "lost.txt", "text/plain", 1))
+        await media.read(lost)
+    with pytest.raises(MediaMissing, match=r"lost\.txt are no longer"):
+        await media.local_file(lost).__aenter__()
 
 
 @pytest.fixture

@@ -1,0 +1,77 @@
+"""Where the bytes of media are stored: the protocol, and names that all its implementations share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+HASH = re.compile(r"[0-9a-f]{64}")
+
+UNFINISHED = ".unfinished-"
+"""Begins the names of files that are being written; a crash leaves them behind."""
+
+
+class BlobMissing(Exception):
+    """No bytes with this hash are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """`changed` is when its bytes were written last."""
+
+    hash: str
+    size: int
+    changed: datetime
+
+
+class Blobs(Protocol):
+    """Files by the SHA-256 of their bytes, in hex. A stored file is complete, and never changes.
+
+    All methods raise `OSError` when the storage does not do its part; the same call may work later.
+    """
+
+    incoming: Path
+    """A folder for files that are being written, before they are put. It may not exist yet."""
+
+    async def put(self, hash: str, file: Path) -> None:
+        """Stores a file of `incoming`, which it may move away. Durable when it returns; a second time changes
+        nothing."""
+        ...
+
+    async def read(self, hash: str) -> bytes:
+        """Raises `BlobMissing`."""
+        ...
+
+    def local_file(self, hash: str) -> AbstractAsyncContextManager[Path]:
+        """A local file with the bytes, to be read only, and only inside the context. Raises `BlobMissing`."""
+        ...
+
+    async def exists(self, hash: str) -> bool: ...
+
+    async def delete(self, hash: str) -> None:
+        """Deletes the file if there is one."""
+        ...
+
+    def stored(self) -> AsyncIterator[StoredBlob]:
+        """Every stored file, in no order. What is stored or deleted meanwhile may be among them or not."""
+        ...
+
+    async def delete_leftovers(self, before: datetime) -> int:
+        """Deletes what crashes have left half written before then; returns how many."""
+        ...
+
+
+def name_of(hash: str) -> str:
+    """The path of the file within its folder or bucket: `ab/cdef…` for the hash `abcdef…`."""
+    return f"{hash[:2]}/{hash[2:]}"
+
+
+def hash_of(name: str) -> str | None:
+    """The hash in such a path; None if the path is another's."""
+    hash = name[:2] + name[3:]
+    return hash if HASH.fullmatch(hash) and name == name_of(hash) else None
