@@ -1,4 +1,5 @@
-"""`/login`: people of the chat platforms sign in to the web server with a link that is used once."""
+"""People who are signed in to the web server: by `/login` of the chat platforms, with a link that is used once, or by a
+proxy before the server."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 from agent.log import Notice
@@ -20,6 +22,9 @@ from gateway.turns.roles import Role
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+WEB = "web"
+"""The channel of people whom a proxy signs in."""
 
 NAME = "login"
 END = "end"
@@ -41,9 +46,11 @@ MAX_KNOWN = 1000
 
 DIRECTLY = "The link is for you alone. Write `/login` to me in a direct chat."
 PROGRAMS = "Programs use their key."
-OWNER = "`interject web-token show` prints the link with which the owner signs in."
+OWNER = "`interject web-token show`, in a terminal of this machine, prints the link with which the owner signs in{at}."
+BY_PROXY = "You are signed in already, by the proxy before this server."
 NO_ADDRESS = (
-    "There is no address that you could open: the operator sets it as `url` in the section [web] of the settings."
+    "There is no address that you could open. The operator sets it in the settings, and restarts the gateway: "
+    '`url = "https://chat.example.com"` in the section [web], the address of the web server behind a reverse proxy.'
 )
 LINK = (
     "🔑 Sign in: <{url}/sign-in#{code}>\n\n"
@@ -80,12 +87,14 @@ class SignedIn:
 
 
 class Logins:
-    """`url` is the address of the web server for people elsewhere, "" if there is none."""
+    """`url` is the address of the web server for people elsewhere, "" if there is none; `local_url` that on this
+    machine, for the owner alone."""
 
     def __init__(
         self, store: LoginStore, access: AccessPolicy, channels: Mapping[str, Channel], notices: Notices
     ) -> None:
         self.url = ""
+        self.local_url = ""
         self._store = store
         self._access = access
         self._channels = channels
@@ -99,8 +108,11 @@ class Logins:
         channel, sender = command.address.channel, command.sender
         if self._access.programs.is_program(sender.id):
             return PROGRAMS
-        if not self._access.has_settings(channel):
-            return OWNER
+        if self._access.is_owner(channel, sender):
+            at = self.url or self.local_url
+            return OWNER.format(at=f" at <{at}>" if at else "")
+        if channel == WEB:
+            return BY_PROXY
         if command.arguments.strip().lower() == END:
             count = await self._store.end_web_sessions(channel, sender.id)
             return f"{count} {'browser is' if count == 1 else 'browsers are'} signed out."
@@ -144,11 +156,22 @@ class Logins:
         role = self._access.current_role(session.channel, sender, is_paired=session.is_paired)
         return None if role is None else SignedIn(session.channel, sender, role)
 
+    def by_proxy(self, name: str) -> SignedIn | None:
+        """The person whom a trusted proxy names; None if the settings do not admit them."""
+        sender = Sender(name, name)
+        if not self._access.has_settings(WEB):
+            return None
+        role = self._access.current_role(WEB, sender, is_paired=False)
+        return None if role is None else SignedIn(WEB, sender, role)
+
     async def conversations(self, person: str) -> tuple[str, ...]:
-        """The sessions in which the person ("channel:user id") has written."""
+        """The sessions of their channel in which the person ("channel:user id") has written. Copies of what they have
+        written may be in others, which are not theirs."""
         known = self._conversations.get(person)
         if known is None or time.monotonic() - known[0] > MAX_AGE:
-            known = (time.monotonic(), await self._store.sessions_of(person))
+            channel = f"{quote(person.partition(':')[0], safe='')}/"
+            written = await self._store.sessions_of(person)
+            known = (time.monotonic(), tuple(session for session in written if session.startswith(channel)))
             _keep(self._conversations, person, known, MAX_KNOWN)
         return known[1]
 

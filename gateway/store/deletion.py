@@ -180,17 +180,22 @@ def rows_of(connection: Connection, session: str, person: str) -> frozenset[int]
 
 def is_deleted_whole(connection: Connection, session: str, wanted: DeletionRequest) -> bool:
     """A conversation that is not shared with others is deleted as a whole. A direct chat is its person's, also where
-    programs write; that of a program is shared as soon as somebody else writes there."""
+    programs write; that of a program, and one with messages of a person of another channel (see `forks`), is shared as
+    soon as somebody else writes there."""
     if wanted.scope == "conversation":
         return True
     address = connection.execute(select(sessions.c.address).where(sessions.c.key == session)).scalar()
     if address is None or address["kind"] != "direct":
         return address is None
-    _, _, sender = wanted.person.partition(":")
+    channel, _, sender = wanted.person.partition(":")
+    if channel == address["channel"] and not sender.startswith(SENDER):
+        return True
     others = select(inbox.c.id).where(
-        inbox.c.session == session, inbox.c.source == "person", inbox.c.sender_id != sender
+        inbox.c.session == session,
+        inbox.c.source == "person",
+        or_(inbox.c.channel != channel, inbox.c.sender_id != sender),
     )
-    return not sender.startswith(SENDER) or connection.execute(others.limit(1)).first() is None
+    return connection.execute(others.limit(1)).first() is None
 
 
 def count(connection: Connection, wanted: DeletionRequest) -> DeletionReport:

@@ -65,8 +65,8 @@ class ListedConversation:
 
 
 def conversation(connection: Connection, session: str, person: str | None = None) -> ExportedConversation | None:
-    """The conversation with its delegated tasks; with `person` ("channel:user id"), in a group, only what they wrote
-    and the turns that they began. None: there is no such conversation."""
+    """The conversation with its delegated tasks; with `person` ("channel:user id"), in a group and on another channel,
+    only what they wrote and the turns that they began. None: there is no such conversation."""
     row = connection.execute(select(sessions).where(sessions.c.key == session)).first()
     if row is None:
         return None
@@ -74,9 +74,10 @@ def conversation(connection: Connection, session: str, person: str | None = None
     whole = ExportedConversation(
         session, address, row.title or "", _messages(connection, session), _turns(connection, session)
     )
-    if person is None or address.kind == "direct":
+    channel, _, sender = (person or "").partition(":")
+    if person is None or (address.kind == "direct" and address.channel == channel):
         return whole
-    return _of_person(whole, person.partition(":")[2])
+    return _of_person(whole, sender)
 
 
 def listing(connection: Connection) -> tuple[ListedConversation, ...]:

@@ -230,7 +230,8 @@ def direct_chats(connection: Connection, channel: str, people: Collection[str]) 
     """The sessions and addresses of direct chats in which these people (ids in lower case) have written."""
     chats: dict[str, Address] = {}
     for row in connection.execute(_senders, {"channel": channel}):
-        if row.address["kind"] == "direct" and row.sender_id.lower() in people:
+        is_chat = row.address["kind"] == "direct" and row.address["channel"] == channel
+        if is_chat and row.sender_id.lower() in people:
             chats[row.session] = address_from_json(row.address)
     return tuple(chats.items())
 

@@ -516,6 +516,7 @@ AuditKind = Literal[
     "tool_call",
     "settings",
     "exported",
+    "forked",
     "deleted",
     "undelivered",
     "redelivered",
