@@ -26,7 +26,7 @@ class StoreBusy(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    def __init__(self, path: Path, why: str) -> None:
+    def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(
             f"{path} cannot be used: {why}. Nothing was changed. Restore a backup of it, "
             "or move it away to start with an empty database"
@@ -34,7 +34,7 @@ class StoreCorrupt(StoreError):
 
 
 class StoreTooNew(StoreError):
-    def __init__(self, path: Path, revision: str) -> None:
+    def __init__(self, path: Path | str, revision: str) -> None:
         super().__init__(
             f"{path} was written by a newer version of interject (its schema is {revision}). Nothing was changed. "
             "Install that version again, or give this one another [store] url"

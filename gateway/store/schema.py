@@ -28,6 +28,7 @@ from sqlalchemy import (
     literal_column,
     text,
 )
+from sqlalchemy.types import TypeEngine
 
 from agent import gate
 
@@ -65,9 +66,20 @@ clean = gate.text
 
 Key = BigInteger().with_variant(Integer, "sqlite")
 
-# No query looks inside these values, so the plain JSON type of each engine is enough. PostgreSQL's JSONB would have to
-# be imported with its dialect, which takes half as long as all of SQLAlchemy.
-Json = JSON(none_as_null=True)
+
+class Json(TypeDecorator[Any]):
+    """A value as JSON; JSONB in PostgreSQL. No query looks inside."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON(none_as_null=True))
+        from sqlalchemy.dialects.postgresql import JSONB  # its dialect takes half as long to load as all of SQLAlchemy
+
+        return dialect.type_descriptor(JSONB(none_as_null=True))
+
 
 metadata = MetaData(
     naming_convention={

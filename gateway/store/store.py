@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import uuid4
@@ -67,6 +67,7 @@ from gateway.store.scope import (
     whole,
 )
 from gateway.store.sqlite import open_sqlite
+from gateway.store.urls import database_url
 from gateway.store.writer import OnCommitted, untold
 
 P = ParamSpec("P")
@@ -84,8 +85,18 @@ async def open_store(url: str, *, worker: str | None = None, committed: OnCommit
     transaction. Raises `StoreBusy`,
     `StoreCorrupt`, `StoreTooNew` or `StoreFailed`.
     """
-    async with open_sqlite(url, committed) as engine:
+    async with open_engine(url, committed) as engine:
         yield Store(engine, worker or uuid4().hex)
+
+
+def open_engine(url: str, committed: OnCommitted = untold) -> AbstractAsyncContextManager[Engine]:
+    """The engine for a URL, see `open_store`."""
+    parsed = database_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return open_sqlite(url, committed)
+    from gateway.store.postgres import open_postgres  # loads the parts of SQLAlchemy for it
+
+    return open_postgres(parsed, committed)
 
 
 def writes(

@@ -13,6 +13,7 @@ from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
 from gateway.store import Store, arrivals
 from gateway.store.records import Arrival, Turn
+from tests.engines import engines
 
 ANN = Sender("1", "Ann", "ann")
 HERE = Address("telegram", "bot", "7")
@@ -26,7 +27,8 @@ _numbers = count(1)
 
 
 def url_of(folder: Path) -> str:
-    return f"sqlite:///{folder / 'interject.db'}"
+    """The database of the test with this folder."""
+    return engines.url(folder / "interject.db")
 
 
 def message(

@@ -1,0 +1,252 @@
+"""The PostgreSQL engine: a few writing threads, each with a connection, and connections that only read.
+
+Writes of one conversation exclude each other across all processes by an advisory lock that lasts as long as their
+transaction; writes of different conversations run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, TypeVar
+from zlib import crc32
+
+from sqlalchemy import URL, Connection, bindparam, select, text
+from sqlalchemy import Engine as Database
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from gateway.sessions import conversation_of
+from gateway.store.engine import Job
+from gateway.store.errors import StoreFailed, StoreUnreachable
+from gateway.store.postgres_database import explain, is_lost, open_database
+from gateway.store.schema import inbox, turns
+from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTurn, Scope, Whole
+from gateway.store.writer import OnCommitted, Writer, untold
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LANES = 4
+"""Writing threads. The writes of one conversation of this process all use the same."""
+
+READERS = 4
+"""Connections that read."""
+
+PATIENCE = 3.0
+"""Seconds for which a write is tried again while the server does not answer, as during its restart."""
+
+PAUSE = 0.1
+"""Seconds between these attempts."""
+
+MAX_CONFLICTS = 5
+"""Attempts for a transaction that the server ends because of others."""
+
+REMEMBERED = 10_000
+"""Turns and messages whose conversation is remembered."""
+
+_OTHERS = 0x1E7
+"""The class of our advisory locks; the number in it is that of a conversation. `_ALL` is held shared by every write."""
+
+_ALL = 0
+
+_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+"""SQLSTATE: serialization failure, deadlock, lock not available."""
+
+_sessions_of_turns = select(turns.c.id, turns.c.session).where(turns.c.id.in_(bindparam("ids", expanding=True)))
+_sessions_of_rows = select(inbox.c.id, inbox.c.session).where(inbox.c.id.in_(bindparam("ids", expanding=True)))
+_begin = "SELECT pg_current_xact_id()::text"
+_status = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))")
+
+
+@asynccontextmanager
+async def open_postgres(url: URL, committed: OnCommitted = untold) -> AsyncIterator[PostgresEngine]:
+    """The database at the URL, created or migrated first. `committed` is told of each transaction.
+
+    Raises `StoreTooNew`, `StoreCorrupt`, `StoreUnreachable` or `StoreFailed`.
+    """
+    database = await asyncio.to_thread(open_database, url, LANES + READERS)
+    try:
+        sessions = _Sessions()
+        async with AsyncExitStack() as stack:
+            lanes = [
+                await stack.enter_async_context(Writer(_ServerTransactions(database, url, sessions), committed))
+                for _ in range(LANES)
+            ]
+            yield PostgresEngine(database, url, lanes, sessions)
+    finally:
+        await asyncio.to_thread(database.dispose)
+
+
+class PostgresEngine:
+    """Implements `gateway.store.engine.Engine`. Made by `open_postgres`."""
+
+    def __init__(self, database: Database, url: URL, lanes: Sequence[Writer], sessions: _Sessions) -> None:
+        self._database = database
+        self._url = url
+        self._lanes = lanes
+        self._sessions = sessions
+        self._readers = asyncio.Semaphore(READERS)
+
+    async def write(self, job: Job[T], scope: Scope) -> T:
+        return await self._lane(scope).run(job, scope)
+
+    async def read(self, query: Job[T]) -> T:
+        async with self._readers:
+            return await asyncio.to_thread(self._read, query)
+
+    async def vacuum(self) -> bool:
+        await self._lane(WHOLE).run(_vacuum, WHOLE, alone=True)
+        return True
+
+    def _lane(self, scope: Scope) -> Writer:
+        match scope:
+            case Whole():
+                name = ""
+            case Apart(name):
+                pass
+            case OfSession(key):
+                name = conversation_of(key)
+            case OfTurn() | OfMessage():
+                name = self._sessions.of(scope) or str(scope)
+        return self._lanes[crc32(name.encode("utf-8", "replace")) % len(self._lanes)]
+
+    def _read(self, query: Job[T]) -> T:
+        return _patiently(partial(self._read_once, query), self._url)
+
+    def _read_once(self, query: Job[T]) -> T:
+        with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return query(connection)
+
+
+class _Sessions:
+    """The conversations of turns and messages, as far as they are remembered; used by all threads."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[OfTurn | OfMessage, str] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, scope: OfTurn | OfMessage) -> str | None:
+        with self._lock:
+            found = self._known.get(scope)
+            if found is not None:
+                self._known.move_to_end(scope)
+            return found
+
+    def note(self, scope: OfTurn | OfMessage, session: str) -> None:
+        with self._lock:
+            self._known[scope] = session
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+
+
+class _ServerTransactions:
+    """Implements `gateway.store.writer.Transactions` on a connection of its own."""
+
+    def __init__(self, database: Database, url: URL, sessions: _Sessions) -> None:
+        self._database = database
+        self._url = url
+        self._sessions = sessions
+
+    def run(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
+        conflicts = 0
+        while True:
+            try:
+                return _patiently(partial(self._run_once, jobs), self._url)
+            except DBAPIError as error:
+                conflicts += 1
+                if conflicts == MAX_CONFLICTS or getattr(error.orig, "sqlstate", None) not in _CONFLICTS:
+                    raise
+                log.debug("a transaction is run again: %s", error.orig)
+
+    def run_alone(self, job: Job[T]) -> T:
+        with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            return job(connection)
+
+    def explain(self, error: DBAPIError) -> StoreFailed:
+        return explain(self._url, error)
+
+    def _run_once(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
+        with self._database.connect() as connection:
+            transaction = connection.begin()
+            number = self._lock(connection, [scope for _, scope in jobs])
+            results = [job(connection) for job, _ in jobs]
+            try:
+                transaction.commit()
+            except SQLAlchemyError as error:
+                if not is_lost(error) or not self._is_committed(number):
+                    raise
+            return results
+
+    def _lock(self, connection: Connection, scopes: Sequence[Scope]) -> str:
+        """Waits until nobody else writes in these scopes, until the transaction ends. The transaction's number."""
+        if any(isinstance(scope, Whole) for scope in scopes):
+            locks = [f"pg_advisory_xact_lock({_OTHERS}, {_ALL})"]
+        else:
+            numbers = sorted({_number(session) for session in self._conversations(connection, scopes)})
+            locks = [
+                f"pg_advisory_xact_lock_shared({_OTHERS}, {_ALL})",
+                *(f"pg_advisory_xact_lock({_OTHERS}, {number})" for number in numbers),
+            ]
+        number: str = connection.exec_driver_sql(", ".join((_begin, *locks))).scalar_one()
+        return number
+
+    def _conversations(self, connection: Connection, scopes: Sequence[Scope]) -> set[str]:
+        found = {scope.key for scope in scopes if isinstance(scope, OfSession)}
+        indirect = {scope for scope in scopes if isinstance(scope, OfTurn | OfMessage)}
+        unknown = set[OfTurn | OfMessage]()
+        for scope in indirect:
+            session = self._sessions.of(scope)
+            unknown.add(scope) if session is None else found.add(session)
+        return set(map(conversation_of, found | self._look_up(connection, unknown)))
+
+    def _look_up(self, connection: Connection, unknown: set[OfTurn | OfMessage]) -> set[str]:
+        """A turn and a message never change their conversation, so what is looked up without a lock stands."""
+        found = set()
+        for make, query in ((OfTurn, _sessions_of_turns), (OfMessage, _sessions_of_rows)):
+            ids = [scope.id for scope in unknown if isinstance(scope, make)]
+            for id, session in connection.execute(query, {"ids": ids}) if ids else ():
+                self._sessions.note(make(id), conversation_of(session))
+                found.add(session)
+        return found
+
+    def _is_committed(self, number: str) -> bool:
+        """Whether the transaction is committed whose connection was lost when it should be. Raises `DBAPIError`."""
+
+        def ask() -> str | None:
+            with self._database.connect() as connection:
+                return connection.execute(_status, {"id": number}).scalar()
+
+        while (status := _patiently(ask, self._url)) == "in progress":
+            time.sleep(PAUSE)
+        log.warning("the connection to the database was lost during a commit; the server says: %s", status)
+        return status == "committed"
+
+
+def _patiently(attempt: Callable[[], T], url: URL) -> T:
+    """The result; tries again for a while when the connection is lost. Raises `StoreUnreachable`."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return attempt()
+        except SQLAlchemyError as error:
+            if not is_lost(error):
+                raise
+            if time.monotonic() > until:
+                raise StoreUnreachable(str(explain(url, error))) from error
+            time.sleep(PAUSE)
+
+
+def _number(conversation: str) -> int:
+    """The number of a conversation's lock, from 1 to 2^31 - 1. Conversations that share one only wait longer."""
+    return crc32(conversation.encode("utf-8", "replace")) % 0x7FFFFFFE + 1
+
+
+def _vacuum(connection: Connection) -> None:
+    connection.exec_driver_sql("VACUUM")
