@@ -221,7 +221,7 @@ class Gateway:
             limits=options.delivery,
             observations=self._observations,
         )
-        notices = Notices(store, self.delivery)
+        notices = Notices(store, self.delivery, self.bus.publish)
 
         self.stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
         self.background = BackgroundWork(store, self.bus, options.background)

@@ -198,6 +198,16 @@ def _refuse(status: int, message: str) -> Response:
     return JSONResponse({"error": message}, status)
 
 
+class SecurityHeaders:
+    """ASGI middleware: `with_security_headers` around the whole app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, with_security_headers(send))
+
+
 def with_security_headers(send: Send) -> Send:
     """Adds the headers that protect pages of this server in browsers."""
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 
+from channels.web.access_guard import SecurityHeaders
 from channels.web.body_limit import BodyLimit
 from gateway.api import (
     catalog,
@@ -68,6 +69,7 @@ def app(
     )
     api.add_middleware(BodyLimit, limit=UPLOAD_LIMIT)
     api.add_middleware(Guard, callers=callers, host=host, url=url)
+    api.add_middleware(SecurityHeaders)
     answer_problems(api)
     uploads = Uploads()
     for router in (

@@ -28,7 +28,7 @@ from gateway.api.bodies import MAX_FILES
 from gateway.api.caller import Caller, Operator, Reader, Writer
 from gateway.api.decisions import Decision, open_requests
 from gateway.api.ids import conversation_id
-from gateway.api.items import message_item, reply_item
+from gateway.api.items import cursor, message_item, reply_item
 from gateway.api.places import Place, find_place, find_place_to_write, require_agent
 from gateway.api.problems import Problem
 from gateway.api.runs import File, file_of
@@ -54,7 +54,8 @@ CHUNK = 256 * 1024
 
 class Conversation(BaseModel):
     """`running`: a turn runs there. `archived`: it is listed only where that is asked for, until something happens
-    there."""
+    there. `generation` counts how often `/new` began it anew; in lists, it is the number of one that `/new` ended, and
+    null for those in which people write."""
 
     id: str
     channel: str
@@ -63,6 +64,7 @@ class Conversation(BaseModel):
     last_at: datetime
     running: bool
     archived: bool
+    generation: int | None = None
 
 
 class Conversations(BaseModel):
@@ -101,9 +103,9 @@ class Background(BaseModel):
 
 
 class ConversationInfo(Conversation):
-    """`generation` counts how often `/new` began it anew. `model`, `agent` and `reasoning` are those of the next task;
-    `busy` is what messages do to a running one. `cost` is in dollars, of the whole conversation. `workspace` is the
-    folder of the agent, for callers with the scope `operate`."""
+    """`model`, `agent` and `reasoning` are those of the next task; `busy` is what messages do to a running one. `cost`
+    is in dollars, of the whole conversation. `workspace` is the folder of the agent, for callers with the scope
+    `operate`."""
 
     generation: int
     created_at: datetime
@@ -160,14 +162,18 @@ def _add_list(routes: APIRouter, gateway: Gateway) -> None:
         search: Annotated[str, Query(max_length=200, description="Words of the title or of people's messages.")] = "",
         channel: Annotated[str, Query(description="Only those of this channel.")] = "",
         archived: Annotated[bool, Query(description="Archived ones instead of the others.")] = False,
+        earlier: Annotated[
+            bool, Query(description="The newest of those that /new ended, instead of the others.")
+        ] = False,
         before: Annotated[datetime | None, Query(description="Only those whose `last_at` is earlier.")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
     ) -> Conversations:
         """The newest first."""
         names = [name for name in gateway.channels if channel in ("", name)]
-        stored = [each for name in names for each in await gateway.store.conversations(name)]
+        list_of = gateway.store.earlier if earlier else gateway.store.conversations
+        stored = [each for name in names for each in await list_of(name)]
         if search.strip():
-            having = await gateway.store.sessions_with_words(search.strip())
+            having = frozenset() if earlier else await gateway.store.sessions_with_words(search.strip())
             words = search.strip().lower()
             stored = [each for each in stored if each.session in having or words in each.title.lower()]
         if before is not None:
@@ -216,7 +222,7 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
         """The newest messages and replies, oldest first; page by page back to the beginning."""
         place = await find_place(gateway, caller, conversation)
         items = await _items(gateway, place, generation)
-        ids = [_cursor(item) for item in items]
+        ids = [cursor(item) for item in items]
         if before is not None and before not in ids:
             raise Problem(404, "page_not_found", "There is no such page any more. Begin with the newest one.")
         end = len(items) if before is None else ids.index(before)
@@ -293,6 +299,7 @@ def _listed(stored: StoredConversation) -> Conversation:
         last_at=stored.last_at,
         running=stored.running,
         archived=stored.archived,
+        generation=stored.generation,
     )
 
 
@@ -411,10 +418,6 @@ async def _items(
             case PersonMessage():
                 pass
     return items
-
-
-def _cursor(item: events.PersonMessage | events.ShownReply) -> str:
-    return f"m{item.id}" if isinstance(item, events.PersonMessage) else f"r{item.reply.id}"
 
 
 async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:

@@ -103,11 +103,12 @@ Item = Annotated[PersonMessage | ShownReply, Field(discriminator="kind")]
 
 class Snapshot(_InConversation):
     """The newest messages and replies of the conversation, oldest first: replaces what the client has. The events after
-    it are changes to it. `more`: there are earlier items."""
+    it are changes to it. `more`: there are earlier items; `before` leads to them in the history."""
 
     type: Literal["snapshot"] = "snapshot"
     items: list[Item]
     more: bool
+    before: str | None
 
 
 class Reset(_Event):

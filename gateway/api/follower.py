@@ -32,7 +32,7 @@ from gateway import bus
 from gateway.api import events
 from gateway.api.broadcast import EVERYTHING, Broadcast, Frame, Missed, Watcher
 from gateway.api.ids import conversation_id
-from gateway.api.items import file_item, message_item, reply_item
+from gateway.api.items import cursor, file_item, message_item, reply_item
 from gateway.api.runs import describe_run
 from gateway.app import Gateway
 from gateway.outbound.call_lines import short_title
@@ -232,7 +232,8 @@ class Follower:
                         # It came after the messages were read, and is published next.
                         pass
         id = conversation_id(session)
-        event = events.Snapshot(conversation=id, items=items[-MAX_ITEMS:], more=len(items) > MAX_ITEMS)
+        newest, more = items[-MAX_ITEMS:], len(items) > MAX_ITEMS
+        event = events.Snapshot(conversation=id, items=newest, more=more, before=cursor(newest[0]) if more else None)
         return Frame(number, id, _encode(event, self._broadcast.id(number)))
 
     # --- following ---
@@ -318,6 +319,8 @@ class Follower:
                 await self._turn_parked(event)
             case bus.TurnEnded():
                 await self._turn_ended(event)
+            case bus.NoticeSent():
+                await self._tell_reply(event.session, event.turn)
             case bus.HistoryChanged() | bus.TitleChanged():
                 await self._conversation_changed(event)
             case bus.Lagged():
@@ -341,12 +344,13 @@ class Follower:
                 self._publish(event.session, events.MessageAccepted(conversation=_id(event), message=shown))
                 continue
             if message.is_command and message.turn is not None:
-                await self._command_answered(event.session, message.turn)
+                await self._tell_reply(event.session, message.turn)
             self._publish_state(message, event.state, event.reason)
             if event.state != "read":
                 await self._end_run(event.session, message)
 
-    async def _command_answered(self, session: str, turn: str) -> None:
+    async def _tell_reply(self, session: str, turn: str) -> None:
+        """The reply of a command or a notice, which begins and ends at once."""
         with suppress(LookupError):
             self._publish_whole(session, await self._gateway.conversation_view.reply(session, turn))
 

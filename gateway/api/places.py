@@ -37,14 +37,19 @@ async def find_place(gateway: Gateway, caller: Caller, conversation: str) -> Pla
     return Place(session, address)
 
 
+async def find_place_or_new(gateway: Gateway, caller: Caller, conversation: str) -> Place:
+    """As `find_place`; an unknown one on the web channel is new: it begins with its first message."""
+    try:
+        return await find_place(gateway, caller, conversation)
+    except Problem as missing:
+        return _new_place(gateway, caller, conversation, missing)
+
+
 async def find_place_to_write(gateway: Gateway, caller: Caller, conversation: str) -> Place:
-    """As `find_place`; an unknown one on the web channel is new. Raises a 403 if the turn that would read a message has
+    """As `find_place_or_new`. Raises a 403 if the turn that would read a message has
     an agent that the caller may not use, and a 503 while the gateway takes no messages."""
     require_receiving(gateway)
-    try:
-        place = await find_place(gateway, caller, conversation)
-    except Problem as missing:
-        place = _new_place(gateway, caller, conversation, missing)
+    place = await find_place_or_new(gateway, caller, conversation)
     if place.address.channel not in gateway.channels:
         raise Problem(409, "channel_off", f"The channel {place.address.channel} is not configured any more.")
     if caller.agents is not None:

@@ -7,17 +7,15 @@ from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gateway.api import events
 from gateway.api.caller import Caller, Reader
 from gateway.api.follower import Follower
-from gateway.api.ids import conversation_id, session_of
-from gateway.api.problems import Problem
+from gateway.api.places import find_place_or_new
 from gateway.app import Gateway
-from gateway.store import watching
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """The latter tells nginx to pass on each event at once."""
@@ -30,6 +28,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 LastEventId = Annotated[str | None, Header(max_length=100, description="The id of the last event that was taken.")]
+After = Annotated[str | None, Query(max_length=100, description="The same, for browsers: they send no such header.")]
 
 
 class EventStream(StreamingResponse):
@@ -55,21 +54,19 @@ def router(gateway: Gateway, follower: Follower) -> APIRouter:
         return events.schema()
 
     @routes.get("/events", response_class=EventStream, status_code=200, responses=_STREAM)
-    async def all_events(caller: Reader, last_event_id: LastEventId = None) -> EventStream:
+    async def all_events(caller: Reader, after: After = None, last_event_id: LastEventId = None) -> EventStream:
         """The events of all conversations that the caller may see, and, with the scope `operate`, of channels, from now
         on or after the last event taken."""
-        return EventStream(follower.everything(partial(_sees, caller), last_event_id))
+        return EventStream(follower.everything(partial(_sees, caller), last_event_id or after))
 
     @routes.get("/conversations/{conversation}/events", response_class=EventStream, status_code=200, responses=_STREAM)
-    async def conversation_events(conversation: str, caller: Reader, last_event_id: LastEventId = None) -> EventStream:
-        """A snapshot of the conversation and its events from now on, or those after the last event taken."""
-        session = session_of(conversation)
-        found = None
-        if caller.sees(conversation_id(session)):
-            found = await gateway.store.read(partial(watching.conversation, session=session))
-        if found is None:
-            raise Problem(404, "conversation_not_found", "There is no conversation with this id.")
-        return EventStream(follower.conversation(session, last_event_id))
+    async def conversation_events(
+        conversation: str, caller: Reader, after: After = None, last_event_id: LastEventId = None
+    ) -> EventStream:
+        """A snapshot of the conversation and its events from now on, or those after the last event taken. One of the
+        web channel may begin later."""
+        place = await find_place_or_new(gateway, caller, conversation)
+        return EventStream(follower.conversation(place.session, last_event_id or after))
 
     return routes
 

@@ -75,6 +75,15 @@ class TurnEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class NoticeSent:
+    """The gateway itself has told something there, which no command asked for: the reply of `turn`, whole."""
+
+    session: str
+    address: Address
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryChanged:
     """The conversation's history became another, not by a message or a turn: a part of it was taken back or deleted, or
     a new one begins."""
@@ -105,6 +114,7 @@ BusEvent = (
     | TurnProgress
     | TurnParked
     | TurnEnded
+    | NoticeSent
     | HistoryChanged
     | TitleChanged
     | Lagged

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -109,14 +109,22 @@ class Stream:
 
 @asynccontextmanager
 async def watching(
-    client: httpx.AsyncClient, conversation: str | None = None, *, after: str | None = None
+    client: httpx.AsyncClient,
+    conversation: str | None = None,
+    *,
+    after: str | None = None,
+    params: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    earlier: Stream | None = None,
 ) -> AsyncIterator[Stream]:
-    """The events of one conversation, or of all. Entered when the stream has begun."""
+    """The events of one conversation, or of all. Entered when the stream has begun; goes on with the replies of an
+    `earlier` stream."""
     path = "/events" if conversation is None else f"/conversations/{conversation}/events"
-    headers = {} if after is None else {"Last-Event-ID": after}
-    async with client.stream("GET", path, headers=headers) as response:
+    headers = {**(headers or {}), **({} if after is None else {"Last-Event-ID": after})}
+    async with client.stream("GET", path, params=params, headers=headers) as response:
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
         stream = Stream(response)
+        stream.replies |= {} if earlier is None else earlier.replies
         await stream.next()
         yield stream
