@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,8 +53,8 @@ class Blobs(Protocol):
 
     async def exists(self, hash: str) -> bool: ...
 
-    async def delete(self, hash: str) -> None:
-        """Deletes the file if there is one."""
+    async def delete(self, hashes: Collection[str]) -> None:
+        """Deletes those of the files that there are. If it fails, some may be deleted."""
         ...
 
     def stored(self) -> AsyncIterator[StoredBlob]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,8 +38,8 @@ class FolderBlobs:
     async def exists(self, hash: str) -> bool:
         return await asyncio.to_thread((self.path / name_of(hash)).is_file)
 
-    async def delete(self, hash: str) -> None:
-        await asyncio.to_thread((self.path / name_of(hash)).unlink, missing_ok=True)
+    async def delete(self, hashes: Collection[str]) -> None:
+        await asyncio.to_thread(_unlink, [self.path / name_of(hash) for hash in hashes])
 
     async def stored(self) -> AsyncIterator[StoredBlob]:
         for folder in await asyncio.to_thread(_folders, self.path):
@@ -72,6 +72,11 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _unlink(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _folders(path: Path) -> Sequence[Path]:

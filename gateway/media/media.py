@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -14,28 +15,50 @@ from gateway.media.blobs import HASH, BlobMissing, Blobs
 from gateway.media.errors import storage_errors
 from gateway.media.incoming import IncomingFile, incoming_file
 from gateway.media.kinds import clean_name, examine
+from gateway.store.media_cleanup import MAX_CLAIMED, MediaClaim
 
 MAX_BYTES = 50 * 1024 * 1024
 
 
-class MediaTable(Protocol):
-    """Metadata of the stored bytes (the store)."""
+FIRST_PAUSE = 0.02
+MAX_PAUSE = 1.0
+"""Seconds until it is looked again whether another process has deleted the same bytes: twice as long each time."""
 
-    async def record_media(self, attachment: Attachment) -> None: ...
-    async def forget_unused_media(self, before: datetime) -> frozenset[str]: ...
-    async def forget_media(self, hashes: Collection[str]) -> frozenset[str]: ...
+DELETION_TIMEOUT = 60.0
+"""Seconds for deleting what was claimed together: much less than the claim holds (`gateway.store.media_cleanup`)."""
+
+AT_ONCE = 20
+"""Files that are deleted at once."""
+
+
+class MediaTable(Protocol):
+    """Metadata of the stored bytes (the store). See `gateway.store.media_cleanup`."""
+
+    async def record_media(self, attachment: Attachment) -> bool: ...
+    async def claim_unused_media(self, before: datetime) -> MediaClaim: ...
+    async def claim_unused_media_of(self, hashes: Collection[str], since: datetime) -> MediaClaim: ...
+    async def claim_unknown_media(self, hashes: Collection[str]) -> MediaClaim: ...
+    async def end_media_claim(self, claim: MediaClaim, deleted: Collection[str], kept: Collection[str]) -> None: ...
 
 
 class Media:
     """Implements `agent.media.MediaStore`. Every method raises `MediaUnavailable` when the storage or the database
     does not do its part; nothing is stored then."""
 
-    def __init__(self, blobs: Blobs, table: MediaTable, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        table: MediaTable,
+        max_bytes: int = MAX_BYTES,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """`pause` waits for so many seconds, before it is looked again whether bytes can be stored."""
         self._blobs = blobs
         self._table = table
         self._max_bytes = max_bytes
+        self._pause = pause
         self._read = read_from(blobs)
-        self._lock = asyncio.Lock()
 
     async def put(self, data: bytes, name: str) -> Attachment:
         """Stores the bytes and finds their type. Raises `FileTooLarge`, or `MediaError` for a picture with too many
@@ -75,34 +98,56 @@ class Media:
     async def sweep(self, older_than: timedelta) -> int:
         """Deletes files that are older and that no message and no turn uses; returns how many.
 
-        Also deletes files that a crash left half written.
+        Also deletes files that a crash left half written, and old ones that the database knows nothing of.
         """
         before = datetime.now(UTC) - older_than
         with storage_errors("unused media"):
-            async with self._lock:
-                used = await self._table.forget_unused_media(before)
-                old = [blob.hash async for blob in self._blobs.stored() if blob.changed < before]
-                unused = [hash for hash in old if hash not in used]
-                for hash in unused:
-                    await self._blobs.delete(hash)
-                return len(unused) + await self._blobs.delete_leftovers(before)
+            deleted = 0
+            while (claim := await self._table.claim_unused_media(before)).hashes:
+                deleted += await self._delete(claim)
+            async for hashes in _batches(blob.hash async for blob in self._blobs.stored() if blob.changed < before):
+                deleted += await self._delete(await self._table.claim_unknown_media(hashes))
+            return deleted + await self._blobs.delete_leftovers(before)
 
-    async def remove(self, hashes: Collection[str]) -> int:
-        """Deletes those of the files that no message and no turn uses; returns how many."""
+    async def remove(self, hashes: Collection[str], since: datetime | None = None) -> int:
+        """Deletes those of the files that no message and no turn uses since then (None: now); returns how many.
+
+        What may have been stored again for a message that is not there yet is left to `sweep`.
+        """
+        since = since or datetime.now(UTC)
+        deleted, each = 0, iter(hashes)
         with storage_errors("unused media"):
-            async with self._lock:
-                unused = await self._table.forget_media(hashes)
-                for hash in unused:
-                    await self._blobs.delete(hash)
-        return len(unused)
+            while batch := list(islice(each, MAX_CLAIMED)):
+                deleted += await self._delete(await self._table.claim_unused_media_of(batch, since))
+        return deleted
 
     async def _take(self, file: IncomingFile) -> Attachment:
         with storage_errors(file.name):
             attachment = await asyncio.to_thread(examine, file.path, file.hash, file.size, file.name)
-            async with self._lock:
-                await self._table.record_media(attachment)
-                await self._blobs.put(attachment.hash, file.path)
+            # In this order: once recorded, the bytes are claimed by nobody, so nobody deletes them any more.
+            await self._record(attachment)
+            await self._blobs.put(attachment.hash, file.path)
         return attachment
+
+    async def _record(self, attachment: Attachment) -> None:
+        pause = FIRST_PAUSE
+        while not await self._table.record_media(attachment):
+            await self._pause(pause)
+            pause = min(MAX_PAUSE, 2 * pause)
+
+    async def _delete(self, claim: MediaClaim) -> int:
+        """Deletes what was claimed, and says how much of it when it fails, too."""
+        deleted, kept, each = set[str](), set(claim.hashes), iter(claim.hashes)
+        try:
+            async with asyncio.timeout(DELETION_TIMEOUT):
+                while batch := list(islice(each, AT_ONCE)):
+                    kept.difference_update(batch)
+                    await self._blobs.delete(batch)
+                    deleted.update(batch)
+        finally:
+            if claim.hashes:
+                await self._table.end_media_claim(claim, deleted, kept)
+        return len(deleted)
 
 
 def read_from(blobs: Blobs) -> Callable[[Attachment], Awaitable[bytes]]:
@@ -128,3 +173,14 @@ def _missing(attachment: Attachment) -> Iterator[None]:
         yield
     except BlobMissing as error:
         raise MediaMissing(attachment) from error
+
+
+async def _batches(hashes: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+    batch: list[str] = []
+    async for hash in hashes:
+        batch.append(hash)
+        if len(batch) == MAX_CLAIMED:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -274,18 +274,6 @@ def expire_media(connection: Connection, before: datetime) -> frozenset[str]:
     return hashes
 
 
-def forget_media(connection: Connection, hashes: Collection[str]) -> frozenset[str]:
-    """Forgets those of the media that no message and no turn uses; their hashes."""
-    gone = []
-    for hash in hashes:
-        unused = delete(media).where(
-            media.c.hash == hash, ~exists(select(media_uses.c.id).where(media_uses.c.hash == hash))
-        )
-        if connection.execute(unused).rowcount:
-            gone.append(hash)
-    return frozenset(gone)
-
-
 def _conclude(connection: Connection, wanted: DeletionRequest, deleted: DeletedRows) -> Deleted:
     values = {"request": wanted.id, "new_report": asdict(deleted.report), "new_folders": deleted.folders}
     connection.execute(_set_deleted, values)

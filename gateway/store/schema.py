@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0018"
+REVISION = "0019"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 
@@ -241,7 +241,11 @@ media = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("created_at", Timestamp, nullable=False),
+    Column("stored", Integer, nullable=False, server_default="1"),
+    Column("claimed_at", Timestamp),
 )
+"""`stored` says how often the bytes were stored, the last time at `created_at`; `claimed_at` is set while a process
+deletes them."""
 
 cursors = Table(
     "cursors",

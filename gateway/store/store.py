@@ -325,7 +325,6 @@ class Store:
     rows_of = reads(deletion.rows_of)
     is_deleted_whole = reads(deletion.is_deleted_whole)
     expire_media = writes(deletion.expire_media)
-    forget_media = writes(deletion.forget_media)
     forget_costs = writes(conversation_deletion.forget_costs)
     delete_audit_before = writes(audit.delete_before)
 
@@ -340,4 +339,7 @@ class Store:
     # Media
     find_file = reads(conversation_files.find_file)
     record_media = writes(media_cleanup.record, apart("media"))
-    forget_unused_media = writes(media_cleanup.forget_unused)
+    claim_unused_media = writes(media_cleanup.claim_unused)
+    claim_unused_media_of = writes(media_cleanup.claim_unused_of)
+    claim_unknown_media = writes(media_cleanup.claim_unknown)
+    end_media_claim = writes(media_cleanup.end_claim)

@@ -109,7 +109,7 @@ async def test_the_files_of_a_background_result_are_read_and_not_removed(store: 
     read = (await begin(store)).entries[0]
     assert isinstance(read, MessagesRead)
     assert read.messages[0].attachments == (PICTURE,)
-    assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
+    assert not (await store.claim_unused_media(datetime.now(UTC) + timedelta(hours=1))).hashes
 
 
 async def test_a_background_result_is_not_listed_among_peoples_messages(store: Store) -> None:

@@ -104,7 +104,7 @@ async def test_a_retry_uses_the_files_of_the_messages(store: Store) -> None:
     read = (await begin(store)).entries[0]
     assert isinstance(read, MessagesRead)
     assert read.messages[0].attachments == (PICTURE,)
-    assert await store.forget_unused_media(datetime.now(UTC) + timedelta(hours=1)) == {PICTURE.hash}
+    assert not (await store.claim_unused_media(datetime.now(UTC) + timedelta(hours=1))).hashes
 
 
 async def test_a_retry_of_messages_of_several_people_names_them(store: Store) -> None:
