@@ -29,6 +29,7 @@ from gateway.store.conversation_deletion import (
     upto_of,
 )
 from gateway.store.encoding import address_from_json
+from gateway.store.forks import is_fork
 from gateway.store.person_deletion import delete_person, delete_person_in
 from gateway.store.records import AuditEvent, DeletionReport, DeletionRequest, FolderOwner
 from gateway.store.schema import (
@@ -180,15 +181,14 @@ def rows_of(connection: Connection, session: str, person: str) -> frozenset[int]
 
 def is_deleted_whole(connection: Connection, session: str, wanted: DeletionRequest) -> bool:
     """A conversation that is not shared with others is deleted as a whole. A direct chat is its person's, also where
-    programs write; that of a program, and one with messages of a person of another channel (see `forks`), is shared as
-    soon as somebody else writes there."""
+    programs write; that of a program, and a fork, is shared as soon as somebody else has written there."""
     if wanted.scope == "conversation":
         return True
     address = connection.execute(select(sessions.c.address).where(sessions.c.key == session)).scalar()
     if address is None or address["kind"] != "direct":
         return address is None
     channel, _, sender = wanted.person.partition(":")
-    if channel == address["channel"] and not sender.startswith(SENDER):
+    if not sender.startswith(SENDER) and not is_fork(connection, session):
         return True
     others = select(inbox.c.id).where(
         inbox.c.session == session,

@@ -56,6 +56,9 @@ class _Copies:
     """Of messages."""
 
 
+COPIED = "fork/"
+"""Begins the event ids of copied messages."""
+
 _of_session = bindparam("session", type_=sessions.c.key.type)
 _read_by = select(inbox.c.turn).where(inbox.c.session == _of_session, inbox.c.id == bindparam("message"))
 _of_run = select(inbox.c.turn).where(inbox.c.session == _of_session, inbox.c.run == bindparam("run"))
@@ -86,6 +89,11 @@ _uses = select(media_uses).where(
         media_uses.c.inbox.in_(bindparam("rows", expanding=True)),
     )
 )
+_any_copy = (
+    select(inbox.c.id)
+    .where(inbox.c.session == _of_session, inbox.c.event_id.startswith(COPIED, autoescape=True))
+    .limit(1)
+)
 _log = select(turn_log).where(turn_log.c.turn == bindparam("turn")).order_by(turn_log.c.n)
 _follow = update(inbox).where(inbox.c.id == bindparam("row")).values(follows=bindparam("followed"))
 
@@ -107,6 +115,11 @@ def fork(connection: Connection, wanted: Fork) -> ForkOutcome:
     for old, new in copies.numbers.items():
         _copy_log(connection, old, new, copies)
     return "forked"
+
+
+def is_fork(connection: Connection, session: str) -> bool:
+    """Whether the conversation has copies of messages."""
+    return connection.execute(_any_copy, {"session": session}).first() is not None
 
 
 def _last_turn(connection: Connection, wanted: Fork) -> AnyRow | ForkOutcome:
@@ -159,7 +172,7 @@ def _copy_rows(connection: Connection, wanted: Fork, found: Sequence[AnyRow]) ->
     made = select(turns.c.id, turns.c.number).where(turns.c.session == session)
     new_numbers: dict[str, int] = dict(connection.execute(made).all())
     read = connection.execute(_messages, {"ids": list(ids)}).all()
-    events = {row.id: f"fork/{uuid4().hex}" for row in read}
+    events = {row.id: f"{COPIED}{uuid4().hex}" for row in read}
     if read:
         connection.execute(insert(inbox), [_message_values(row, ids, events) | own for row in read])
     stored = select(inbox.c.event_id, inbox.c.id).where(inbox.c.session == session)
