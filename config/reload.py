@@ -16,6 +16,8 @@ AT_START = (
     "web.host",
     "web.port",
     "web.url",
+    "web.trusted_header",
+    "web.trusted_proxies",
     "logging.format",
     "telemetry.endpoint",
     "telemetry.headers",

@@ -43,6 +43,7 @@ from config.section import PathText, Positive, Section, refuse, refuse_entries, 
 from config.signals import LoggingSettings, MetricsSettings, TelemetrySettings
 from config.skills import SkillSettings
 from config.tools import ToolSettings
+from config.web import WebSettings
 from config.webhooks import WebhookSettings
 
 
@@ -50,12 +51,6 @@ def _sqlite_file(text: str) -> str:
     if not re.fullmatch(r"sqlite:///[^?]+", text) or text.endswith(":memory:"):
         raise wrong("expected a database URL, like sqlite:///interject.db")
     return text
-
-
-def _origin(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#@]+/?", text):
-        raise wrong("expected an address without a path, like https://chat.example.com")
-    return text.rstrip("/").lower()
 
 
 def _known_or_large_enough(tokens: int) -> int:
@@ -242,24 +237,6 @@ class MediaSettings(Section):
     """Pictures and files, received or created."""
 
     path: PathText = Field(default=Path("media"), description="Directory in which they are stored.")
-
-
-class WebSettings(Section):
-    """The web server: web chat and HTTP API."""
-
-    enabled: bool = Field(default=True, description="Whether the web server runs.")
-    host: str = Field(
-        default="127.0.0.1",
-        min_length=1,
-        description="Network interface to listen on. The default is reachable from this machine only.",
-    )
-    port: int = Field(default=8321, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    url: Annotated[str, AfterValidator(_origin)] | None = Field(
-        default=None,
-        description="Public address of the web chat behind a reverse proxy with HTTPS. Default: it has none.",
-        examples=["https://chat.example.com"],
-    )
-    show_reasoning: bool = Field(default=False, description="Whether the model's reasoning is shown in the web chat.")
 
 
 class LimitSettings(Section):
@@ -507,6 +484,11 @@ def _webhooks_without_web_server(channel: ChannelSettings, at: Key) -> Iterator[
 def every_agent(settings: Settings) -> dict[Key, AgentSettings | NamedAgentSettings]:
     """The sections of all agents by their keys."""
     return {("agent",): settings.agent, **{("agents", name): named for name, named in settings.agents.items()}}
+
+
+def shared_channels(settings: Settings) -> tuple[str, ...]:
+    """The channels for others than the operator. The web chat is one if a proxy signs people in."""
+    return (*settings.channels, *(("web",) if settings.web.trusted_header is not None else ()))
 
 
 def own_code(settings: Settings) -> Iterator[tuple[Path, str]]:

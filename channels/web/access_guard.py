@@ -6,12 +6,15 @@ import hmac
 import ipaddress
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from channels.web.trusted_proxy import BadIdentity, TrustedProxies
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY_HOST = frozenset({"0.0.0.0", "::", ""})
@@ -41,22 +44,27 @@ It ends in <code>?token=…</code> and signs this browser in.</p>
 """
 
 
+_FOR_EVERYBODY = frozenset({"/", "/api/formulas"})
+"""Paths that show nobody's conversations."""
+
+
 class _TokenReplaced(Exception):
     """The token with which the request came is not valid any more."""
 
 
 class Site:
     """Which hosts and origins are this server's own. `host` is what the server binds, `url` its public address behind a
-    proxy, whose host and origin are known as well.
+    proxy, whose host and origin are known as well. `proxies` sign people in.
 
     A foreign page can neither post here (its origin differs) nor read by pointing its own host name at this machine
     (DNS rebinding: that host is unknown).
     """
 
-    def __init__(self, host: str, url: str = "") -> None:
+    def __init__(self, host: str, url: str = "", proxies: TrustedProxies | None = None) -> None:
+        self.url = url.lower()
+        self.proxies = proxies or TrustedProxies()
         self._host = host.lower()
-        self._url = url.lower()
-        self._public_host = _host_name(urlsplit(self._url).netloc)
+        self._public_host = _host_name(urlsplit(self.url).netloc)
 
     def knows_host(self, request: HTTPConnection) -> bool:
         host = _host_name(request.headers.get("host", ""))
@@ -66,12 +74,24 @@ class Site:
 
     def knows_origin(self, request: HTTPConnection) -> bool:
         origin = request.headers.get("origin")
-        if origin is None or (self._url and origin.lower() == self._url):
+        if origin is None or (self.url and origin.lower() == self.url):
             return True
         return urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower()
 
+    def is_from_its_page(self, request: HTTPConnection) -> bool:
+        """Whether the browser says that a page of this server sends the request. A proxy signs in whatever a browser
+        sends, also for a page of another site, since its cookie may go with that.
+
+        Browsers send Sec-Fetch-Site over HTTPS and on this machine (https://www.w3.org/TR/fetch-metadata/), and Origin
+        with every request that can change something (https://fetch.spec.whatwg.org/#origin-header).
+        """
+        fetched = request.headers.get("sec-fetch-site")
+        if fetched is not None:
+            return fetched == "same-origin"
+        return "origin" in request.headers and self.knows_origin(request)
+
     def is_secure(self, request: HTTPConnection) -> bool:
-        return "https" in (request.url.scheme, urlsplit(self._url).scheme)
+        return "https" in (request.url.scheme, urlsplit(self.url).scheme)
 
     def cookie_name(self, request: HTTPConnection) -> str:
         """With the port: browsers share cookies between the ports of a host, and another gateway may use another port.
@@ -88,13 +108,29 @@ class Site:
         return f"{'__Host-' if self.is_secure(request) else ''}{name}-{request.url.port or 80}"
 
 
+def _nobody(name: str) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class SignedInByProxy:
+    """`admits` says whether a person whom one of the proxies names may use the page."""
+
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    admits: Callable[[str], bool] = _nobody
+
+
 class AccessGuard:
     """ASGI middleware around the whole app, for the `Site` of this host and public address."""
 
-    def __init__(self, app: ASGIApp, token: Callable[[], str], host: str, url: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, token: Callable[[], str], host: str, url: str = "", people: SignedInByProxy | None = None
+    ) -> None:
         self._app = app
         self._token = token
-        self._site = Site(host, url)
+        people = people or SignedInByProxy()
+        self._site = Site(host, url, people.proxies)
+        self._admits = people.admits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -120,15 +156,29 @@ class AccessGuard:
             return self._sign_in(request)
         if request.url.path == "/sign-out" and request.scope["method"] == "POST":
             return self._sign_out(request)
-        if self._is_token(bearer_token(request)) or self._is_token(
-            request.cookies.get(self._site.cookie_name(request))
-        ):
+        if self._is_token(bearer_token(request)):
+            return None
+        try:
+            name = self._site.proxies.person(request)
+        except BadIdentity as error:
+            return _refuse(400, str(error))
+        if name is not None:
+            return self._answer_person(request, name)
+        if self._is_token(request.cookies.get(self._site.cookie_name(request))):
             return None
         if request.url.path == "/":
             return HTMLResponse(_SIGN_IN_PAGE, 401)
         return _refuse(
             401, "Sign-in link required: open the link that Interject printed, or send its token as a Bearer token."
         )
+
+    def _answer_person(self, request: HTTPConnection, name: str) -> Response | None:
+        """People whom a proxy has signed in get the page. What it shows is asked of the API, which has a guard too."""
+        if not self._admits(name):
+            return _refuse(403, f'"{name}" may not write to the agent. The operator adds them to allow in [web].')
+        if request.url.path not in _FOR_EVERYBODY:
+            return _refuse(403, "This is for the owner of the gateway.")
+        return None
 
     def _sign_in(self, request: HTTPConnection) -> Response:
         answer = RedirectResponse("/", 303)

@@ -23,7 +23,7 @@ from agent.media import PICTURES, Attachment, FileTooLarge, MediaError, MediaMis
 from channels.channel import CommandHelp, NotStored
 from channels.message import DeclaredTool
 from channels.runs import CallResult, UnknownRun, WrongResults
-from channels.web.access_guard import AccessGuard
+from channels.web.access_guard import AccessGuard, SignedInByProxy
 from channels.web.body_limit import BodyLimit
 from channels.web.channel import NotListening, PostResult, WebChannel
 from channels.web.formulas import MAX_FORMULA, mathml
@@ -126,15 +126,22 @@ class _AnswerPost(BaseModel, extra="forbid"):
 _TOOLS = TypeAdapter(list[_Tool])
 
 
-def app(channel: WebChannel, *, host: str = "127.0.0.1", url: str = "", upload_limit: int = _UPLOAD_LIMIT) -> FastAPI:
-    """The app. `host` is what the server binds, `url` its public address, `upload_limit` in bytes is for one message
-    with all its files.
+def app(
+    channel: WebChannel,
+    *,
+    host: str = "127.0.0.1",
+    url: str = "",
+    people: SignedInByProxy | None = None,
+    upload_limit: int = _UPLOAD_LIMIT,
+) -> FastAPI:
+    """The app. `host` is what the server binds, `url` its public address, `people` those whom a proxy signs in,
+    `upload_limit` in bytes is for one message with all its files.
 
     Errors are JSON `{"error": "message for a person"}` with the matching status.
     """
     api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
     api.add_middleware(BodyLimit, limit=upload_limit)
-    api.add_middleware(AccessGuard, token=channel.token, host=host, url=url)
+    api.add_middleware(AccessGuard, token=channel.token, host=host, url=url, people=people)
     _answer_errors(api)
     _serve_page(api)
     _serve_conversations(api, channel, upload_limit)

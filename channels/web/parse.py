@@ -19,6 +19,9 @@ from channels.runs import CallResult
 
 OWNER = Sender("owner", "You")
 
+LOCAL = "local"
+"""The account of the owner and of programs. Each person whom a proxy signs in has one of their own, with their name."""
+
 _CHAT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _COMMAND = re.compile(r"/([A-Za-z][A-Za-z0-9_-]*)(?:\s+(.*))?\s*", re.DOTALL)
@@ -43,11 +46,11 @@ class Post:
     tools: tuple[DeclaredTool, ...] = ()
 
 
-def parse_address(channel: str, chat: str) -> Address:
+def parse_address(channel: str, chat: str, account: str = LOCAL) -> Address:
     """The address of a conversation. Raises `BadPost` for an invalid id."""
     if not _CHAT.fullmatch(chat):
         raise BadPost("A conversation id must be 1 to 64 letters, digits, '-' and '_'.")
-    return Address(channel, "local", chat)
+    return Address(channel, account, chat)
 
 
 def parse(post: Post, address: Address, at: datetime) -> InboundMessage:

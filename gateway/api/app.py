@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 
-from channels.web.access_guard import SecurityHeaders
+from channels.web.access_guard import SecurityHeaders, Site
 from channels.web.body_limit import BodyLimit
 from gateway.api import (
     catalog,
@@ -47,7 +47,7 @@ def description() -> dict[str, Any]:
     """The API as OpenAPI."""
     # Routes use the gateway when they are called, not before.
     nobody = cast(Any, None)
-    return app(nobody, nobody, nobody, host="").openapi()
+    return app(nobody, nobody, nobody, site=Site("")).openapi()
 
 
 def app(
@@ -55,11 +55,10 @@ def app(
     callers: Callers,
     follower: Follower,
     *,
-    host: str,
-    url: str = "",
+    site: Site,
     facts: OperatorFacts = NO_FACTS,
 ) -> FastAPI:
-    """The app for paths that begin with /api/v1. `host` is what the server binds, `url` its public address."""
+    """The app for paths that begin with /api/v1."""
     api = _Described(
         title="Interject",
         version=VERSION,
@@ -68,7 +67,7 @@ def app(
         openapi_url=f"{PREFIX}/openapi.json",
     )
     api.add_middleware(BodyLimit, limit=UPLOAD_LIMIT)
-    api.add_middleware(Guard, callers=callers, host=host, url=url)
+    api.add_middleware(Guard, callers=callers, site=site)
     api.add_middleware(SecurityHeaders)
     answer_problems(api)
     uploads = Uploads()

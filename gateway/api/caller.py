@@ -10,12 +10,13 @@ from fastapi import Depends, Request
 
 from agent.toolset import matches
 from channels.address import Address, Sender
-from channels.web.parse import OWNER
+from channels.web.parse import LOCAL, OWNER
 from gateway.api.problems import Problem
 from gateway.inbound.api_keys import OWNER as OWNER_ELSEWHERE
 from gateway.store.api_keys import SENDER
 from gateway.store.records import ApiKeyScope
 
+WEB = "web"
 SCOPES: tuple[ApiKeyScope, ...] = get_args(ApiKeyScope)
 
 
@@ -23,18 +24,20 @@ SCOPES: tuple[ApiKeyScope, ...] = get_args(ApiKeyScope)
 class Caller:
     """`sender` is the author of what the caller writes. `conversations` and `agents` are patterns of the only
     conversation ids and agents' names that the caller may use; None: all. `channel` is that of a person who is signed
-    in, whose rights end with it; "" for the owner and for programs."""
+    in, whose rights end with it; "" for the owner and for programs. `account` is that of the web channel in which new
+    conversations of the caller are."""
 
     sender: Sender
     scope: ApiKeyScope
     conversations: tuple[str, ...] | None = None
     agents: tuple[str, ...] | None = None
     channel: str = ""
+    account: str = LOCAL
 
     @property
     def actor(self) -> str:
         """As the audit log names it."""
-        return self.sender.id if self.sender.id.startswith(SENDER) else f"{self.channel or 'web'}:{self.sender.id}"
+        return self.sender.id if self.sender.id.startswith(SENDER) else f"{self.channel or WEB}:{self.sender.id}"
 
     @property
     def operates(self) -> str | None:
@@ -55,7 +58,11 @@ class Caller:
 
     def sender_at(self, address: Address) -> Sender:
         """The author of what the caller writes there. On channels for others, the owner is no user of the platform."""
-        return Sender(OWNER_ELSEWHERE, "Operator") if self.sender == OWNER and address.channel != "web" else self.sender
+        return Sender(OWNER_ELSEWHERE, "Operator") if self.sender == OWNER and address.channel != WEB else self.sender
+
+    def owns(self, address: Address) -> bool:
+        """Whether the conversation there is that of the caller alone, on the web channel."""
+        return address.channel == self.channel == WEB and address.account == self.account
 
     def may(self, scope: ApiKeyScope) -> bool:
         return SCOPES.index(self.scope) >= SCOPES.index(scope)

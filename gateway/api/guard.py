@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from channels.address import Sender
 from channels.web.access_guard import Site, bearer_token
 from channels.web.parse import OWNER
+from channels.web.trusted_proxy import BadIdentity
 from gateway.api.caller import Caller
 from gateway.api.ids import conversation_id
 from gateway.api.limits import REQUESTS_PER_MINUTE, RequestRate
@@ -35,10 +36,16 @@ class _AccessEnded(Exception):
     """The caller of a stream has no access any more."""
 
 
-class Callers(Protocol):
-    """Finds who a secret belongs to."""
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 
-    async def find(self, secret: str) -> Caller | None: ...
+
+class Callers(Protocol):
+    async def find(self, secret: str) -> Caller | None:
+        """Whom the secret belongs to."""
+
+    async def find_person(self, name: str) -> Caller | None:
+        """Whom a trusted proxy names so; None if they are not admitted."""
 
 
 class KeyCallers:
@@ -58,16 +65,17 @@ class KeyCallers:
 
 
 class SignedInCallers:
-    """Those with a key, and people of chat platforms who are signed in, with their roles: admins act for everybody on
-    their channel, others in the conversations in which they have written; guests only read there."""
+    """Those with a key, and people who are signed in, with their roles. Admins act for everybody on their channel.
+    Others of a chat platform act in the conversations in which they have written, and guests only read there. Others
+    of the web channel have conversations of their own."""
 
-    def __init__(self, others: Callers, logins: Logins) -> None:
-        self._others = others
+    def __init__(self, keys: KeyCallers, logins: Logins) -> None:
+        self._keys = keys
         self._logins = logins
 
     async def find(self, secret: str) -> Caller | None:
         if not secret.startswith(PREFIX):
-            return await self._others.find(secret)
+            return await self._keys.find(secret)
         found = await self._logins.find(secret)
         if found is None:
             return None
@@ -78,24 +86,33 @@ class SignedInCallers:
         scope: ApiKeyScope = "chat" if found.role == "member" else "read"
         return Caller(sender, scope, tuple(map(conversation_id, own)), channel=channel)
 
+    async def find_person(self, name: str) -> Caller | None:
+        found = self._logins.by_proxy(name)
+        if found is None:
+            return None
+        account = found.sender.id
+        is_admin = found.role == "admin"
+        own = f"{found.channel}:*" if is_admin else f"{found.channel}:{quote(account, safe='')}:*"
+        scope: ApiKeyScope = "operate" if is_admin else "chat"
+        return Caller(found.sender, scope, (own,), channel=found.channel, account=account)
+
 
 class Guard:
-    """ASGI middleware: puts the caller into the scope, or refuses. `host` is the host that the server binds, `url` its
-    public address behind a proxy; `refusal` is the answer to a request that is refused."""
+    """ASGI middleware: puts the caller into the scope, or refuses. `refusal` is the answer to a request that is
+    refused."""
 
     def __init__(
         self,
         app: ASGIApp,
         callers: Callers,
-        host: str,
-        url: str = "",
+        site: Site,
         requests_per_minute: int = REQUESTS_PER_MINUTE,
         refusal: Callable[[Problem], Response] = Problem.response,
     ) -> None:
         self._app = app
         self._refusal = refusal
         self._callers = callers
-        self._site = Site(host, url)
+        self._site = site
         self._rate = RequestRate(requests_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,8 +140,9 @@ class Guard:
         async def send_while_admitted(message: Message) -> None:
             nonlocal checked_at
             if message.get("more_body") and time.monotonic() - checked_at > CHECK_EVERY:
-                checked_at = time.monotonic()
-                found = await self._find(request)
+                checked_at, found = time.monotonic(), None
+                with suppress(Problem):
+                    found = await self._find(request)
                 if found is None or not found.may(caller.scope):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     raise _AccessEnded
@@ -144,19 +162,41 @@ class Guard:
         return caller
 
     async def _find(self, request: HTTPConnection) -> Caller | None:
-        for secret in self._secrets(request):
-            caller = await self._callers.find(secret)
+        """By a Bearer token, or else by what a browser sends of itself: what a proxy says of it goes before cookies."""
+        given = bearer_token(request)
+        caller = None if given is None else await self._callers.find(given)
+        if caller is not None:
+            return caller
+        try:
+            name = self._site.proxies.person(request)
+        except BadIdentity as error:
+            raise Problem(400, "identity_invalid", str(error)) from error
+        if name is not None:
+            return await self._find_person(request, name)
+        return await self._find_by_cookie(request) if given is None else None
+
+    async def _find_person(self, request: HTTPConnection, name: str) -> Caller:
+        if request.scope["method"] not in SAFE and not self._site.is_from_its_page(request):
+            raise Problem(
+                403,
+                "foreign_origin",
+                "People whom a proxy signs in send this from a page of this server: a browser says so in Origin or "
+                "Sec-Fetch-Site. Programs send a key.",
+            )
+        caller = await self._callers.find_person(name)
+        if caller is None:
+            raise Problem(
+                403, "not_admitted", f'"{name}" may not write to the agent. The operator adds them to allow in [web].'
+            )
+        return caller
+
+    async def _find_by_cookie(self, request: HTTPConnection) -> Caller | None:
+        for name in (self._site.session_cookie(request), self._site.cookie_name(request)):
+            secret = request.cookies.get(name)
+            caller = await self._callers.find(secret) if secret else None
             if caller is not None:
                 return caller
         return None
-
-    def _secrets(self, request: HTTPConnection) -> list[str]:
-        """What the request may be signed in with: a Bearer token, or else the cookies of a browser."""
-        given = bearer_token(request)
-        if given is not None:
-            return [given]
-        names = (self._site.session_cookie(request), self._site.cookie_name(request))
-        return [secret for name in names if (secret := request.cookies.get(name))]
 
     def _take(self, caller: str) -> None:
         if after := self._rate.take(caller):

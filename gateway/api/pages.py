@@ -38,10 +38,9 @@ class SignedIn(BaseModel):
     name: str
 
 
-def app(callers: Callers, logins: Logins, *, host: str, url: str = "") -> FastAPI:
+def app(callers: Callers, logins: Logins, *, site: Site) -> FastAPI:
     """The app for `PATHS`. The page has no secrets: what it shows it asks the API for."""
     pages = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    site = Site(host, url)
     rate = RequestRate(_SIGN_INS_PER_MINUTE)
     pages.add_middleware(BodyLimit, limit=_BODY_LIMIT)
     pages.add_middleware(_KnownSites, site=site)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from channels.address import Address
 from channels.web.parse import BadPost, parse_address
@@ -85,10 +86,12 @@ def require_receiving(gateway: Gateway) -> None:
 def _new_place(gateway: Gateway, caller: Caller, conversation: str, missing: Problem) -> Place:
     channel, _, rest = session_of(conversation).partition("/")
     account, _, name = rest.partition("/")
-    if channel != WEB or WEB not in gateway.channels or account != "local" or not caller.sees(conversation):
+    if channel != WEB or WEB not in gateway.channels or unquote(account) != caller.account:
         raise missing
     try:
-        address = parse_address(WEB, name)
+        address = parse_address(WEB, name, caller.account)
     except BadPost as error:
-        raise Problem(422, "invalid_request", f"web:local:NAME: {error}") from error
+        raise Problem(422, "invalid_request", f"{WEB}:{account}:NAME: {error}") from error
+    if not caller.sees(conversation_id(session_key(address))):
+        raise missing
     return Place(session_key(address), address)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from channels.web.parse import OWNER
-from gateway.api.caller import Reader
+from gateway.api.caller import WEB, Reader
 from gateway.api.events import Person
 from gateway.api.limits import UPLOAD_LIMIT
 from gateway.store.records import ApiKeyScope
@@ -15,7 +17,8 @@ from gateway.store.records import ApiKeyScope
 class Session(BaseModel):
     """`conversations` and `agents` are patterns of the only ones that the caller may use; null: all.
     `manages_people`: the caller may admit people, and take their access back. `person` is the author of what the
-    caller writes on the web channel. `upload_limit` is for one request, with all its files, in bytes."""
+    caller writes on the web channel, and the ids of conversations that they begin there begin with
+    `new_conversations`. `upload_limit` is for one request, with all its files, in bytes."""
 
     name: str
     person: Person
@@ -24,6 +27,7 @@ class Session(BaseModel):
     conversations: list[str] | None
     agents: list[str] | None
     upload_limit: int
+    new_conversations: str
 
 
 def router() -> APIRouter:
@@ -40,6 +44,7 @@ def router() -> APIRouter:
             conversations=None if caller.conversations is None else list(caller.conversations),
             agents=None if caller.agents is None else list(caller.agents),
             upload_limit=UPLOAD_LIMIT,
+            new_conversations=f"{WEB}:{quote(caller.account, safe='')}:",
         )
 
     return routes

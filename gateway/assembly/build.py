@@ -20,7 +20,7 @@ from channels.web.channel import WebChannel
 from config.load import Configuration
 from config.settings import every_secret
 from gateway.app import Gateway
-from gateway.assembly.channels import Webhooks, access
+from gateway.assembly.channels import WEB, Webhooks, access
 from gateway.assembly.custom_tools import own_tools
 from gateway.assembly.events import Following, run_webhooks
 from gateway.assembly.generation import Generation, Permanent, build_generation
@@ -28,7 +28,7 @@ from gateway.assembly.load_ahead import load_ahead
 from gateway.assembly.mcp import SignInLinks, mcp_problems
 from gateway.assembly.reload import NoWatcher, SettingsReload, Watcher, audit_settings
 from gateway.assembly.signals import ConfiguredSignals
-from gateway.assembly.web import WEB, exposure, link, server_app, site
+from gateway.assembly.web import exposure, link, server_app, site
 from gateway.bus import LocalBus
 from gateway.lifecycle.recent_log import recent_log
 from gateway.lifecycle.retention import keep_retention
@@ -117,6 +117,7 @@ async def build(
             gateway.add(web)
             gateway.add(ProgramChannel(permanent.media))
             gateway.logins.url = settings.web.url or ""
+            gateway.logins.local_url = (address or "").partition("/?")[0]
             watched, beside = signals.serve(gateway, token)
             services += beside
             limits = default_limits(behind_proxy=settings.web.url is not None)

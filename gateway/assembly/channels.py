@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from agent.media import MediaStore
 from channels.channel import Channel, ChannelRejected, WebhookChannel
+from channels.web.parse import OWNER
 from config.channels import ChannelSection, ChannelSettings, DiscordSettings, SlackSettings, TelegramSettings
 from config.models import ModelParameters
 from config.roles import RoleSettings
@@ -23,6 +24,9 @@ from gateway.lifecycle.shared_parts import SharedParts
 from gateway.store import Store
 from gateway.turns.roles import Rights, Roles
 from gateway.web.connections import App
+
+WEB = "web"
+"""The name of the web channel."""
 
 OF_THE_GATEWAY = frozenset(
     {
@@ -201,7 +205,13 @@ def access(settings: Settings) -> AccessPolicy:
 def access_settings(settings: Settings) -> tuple[dict[str, ChannelAccess], Roles]:
     """The arguments of an access policy."""
     roles = Roles(_rights(settings.roles.member), _rights(settings.roles.guest))
-    return {name: _policy(channel) for name, channel in settings.channels.items()}, roles
+    channels = {name: _policy(channel) for name, channel in settings.channels.items()}
+    web = settings.web
+    if web.trusted_header is not None:
+        lists = (_lower(users) for users in (web.allow, web.admins, web.members, web.guests))
+        allow, admins, members, guests = lists
+        channels[WEB] = ChannelAccess(allow, "all", admins, members=members, guests=guests, owner=OWNER.id)
+    return channels, roles
 
 
 def _rights(role: RoleSettings) -> Rights:

@@ -13,7 +13,8 @@ from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavai
 from config.channels import BUILT_IN_CHANNELS
 from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.load import SQLITE, Configuration
-from config.settings import Settings, every_agent, own_code
+from config.settings import Settings, every_agent, own_code, shared_channels
+from gateway.assembly.channels import WEB
 from gateway.assembly.custom_tools import own_tool_files
 from gateway.assembly.workspaces import workspace_roots
 
@@ -25,14 +26,15 @@ RUN_CODE = frozenset({"shell", "run_python"})
 @dataclass(frozen=True, slots=True)
 class ShellPolicy:
     """`policy` is how the shell runs commands. `unavailable` says why there is no sandbox although the settings want
-    one."""
+    one. `own` are the channels that are for the operator alone."""
 
     policy: CommandPolicy
     unavailable: str = ""
+    own: frozenset[str] = frozenset(BUILT_IN_CHANNELS)
 
     def offered(self, channel: str) -> bool:
-        """Whether the shell is offered there. Web and terminal are the operator's own."""
-        return not self.unavailable or channel in BUILT_IN_CHANNELS
+        """Whether the shell is offered there: without a sandbox, on the operator's own channels only."""
+        return not self.unavailable or channel in self.own
 
 
 async def shell_policy(configuration: Configuration) -> ShellPolicy:
@@ -58,7 +60,9 @@ async def shell_policy(configuration: Configuration) -> ShellPolicy:
     try:
         await probe_sandbox()
     except SandboxUnavailable as error:
-        return ShellPolicy(CommandPolicy(False, policy.network, policy.limits, policy.variables), str(error))
+        own = frozenset(BUILT_IN_CHANNELS).difference(shared_channels(configuration.settings))
+        bare = CommandPolicy(False, policy.network, policy.limits, policy.variables)
+        return ShellPolicy(bare, str(error), own)
     return ShellPolicy(policy)
 
 
@@ -102,14 +106,16 @@ def who_may_run_commands(settings: Settings, shell_policy: ShellPolicy) -> str:
     """One line for the operator: where commands run, and who can have them run."""
     if not runs_code(settings):
         return "off"
-    channels = ", ".join(settings.channels)
+    shared = shared_channels(settings)
+    channels = ", ".join(shared)
     if shell_policy.policy.sandboxed:
         network = "with" if shell_policy.policy.network else "without"
         return f"in a sandbox, {network} network"
     user = _user()
     if shell_policy.unavailable:
         where = f", and not offered on {channels}" if channels else ""
-        return f"no sandbox{where}: {shell_policy.unavailable}. In web and terminal commands run as the user {user}"
+        own = "the terminal" if WEB in shared else "web and terminal"
+        return f"no sandbox{where}: {shell_policy.unavailable}. In {own} commands run as the user {user}"
     everybody = f"all allowed users of {channels}" if channels else "whoever has the web chat's link"
     return f'not in a sandbox (sandbox = "none"): {everybody} can run commands on this host as the user {user}'
 

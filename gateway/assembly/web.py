@@ -9,12 +9,14 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from channels.web.access_guard import SignedInByProxy, Site
 from channels.web.channel import WebChannel
+from channels.web.trusted_proxy import TrustedProxies
 from config.load import Configuration
-from config.settings import WebSettings
 from config.shown import shown
+from config.web import WebSettings
 from gateway.app import Gateway
-from gateway.assembly.channels import Webhooks
+from gateway.assembly.channels import WEB, Webhooks
 from gateway.assembly.events import Following
 from gateway.assembly.mcp import SignInLinks
 from gateway.lifecycle.recent_log import RecentLog
@@ -26,9 +28,6 @@ from gateway.web.http_server import lazily, mounted
 if TYPE_CHECKING:
     # Loaded with the first request.
     from gateway.api.follower import Follower
-
-WEB = "web"
-"""The name of the channel."""
 
 
 def link(listener: socket.socket, token: str) -> str:
@@ -50,6 +49,11 @@ def exposure(settings: WebSettings) -> str:
         'messages can be read on the way. Use a reverse proxy with HTTPS on this machine, host = "127.0.0.1", and '
         "url = the public address"
     )
+
+
+def trusted_proxies(settings: WebSettings) -> TrustedProxies:
+    """Those whose header says who sends a request."""
+    return TrustedProxies(settings.trusted_header or "", settings.networks)
 
 
 async def server_app(signals: App, make_site: Callable[[], Awaitable[App]]) -> App:
@@ -79,7 +83,9 @@ async def site(
     """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Webhooks and those
     pages may come later."""
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
-    chat = page.app(web, host=settings.host, url=settings.url or "")
+    proxies = trusted_proxies(settings)
+    people = SignedInByProxy(proxies, lambda name: gateway.logins.by_proxy(name) is not None)
+    chat = page.app(web, host=settings.host, url=settings.url or "", people=people)
     follower = await following.follower()
     apis = await asyncio.to_thread(_control_apis, gateway, web, follower, configuration, log)
     always = mounted(chat, apis)
@@ -111,11 +117,11 @@ def _control_apis(
 
     callers = SignedInCallers(KeyCallers(web.token, gateway.keys), gateway.logins)
     own = configuration().settings.web
-    host, url = own.host, own.url or ""
+    known = Site(own.host, own.url or "", trusted_proxies(own))
     facts = OperatorFacts(settings, log.lines)
-    operators = pages.app(callers, gateway.logins, host=host, url=url)
+    operators = pages.app(callers, gateway.logins, site=known)
     return {
-        "/api/v1/": app(gateway, callers, follower, host=host, url=url, facts=facts),
+        "/api/v1/": app(gateway, callers, follower, site=known, facts=facts),
         **dict.fromkeys(pages.PATHS, operators),
-        "/v1/": openai_app(gateway, web.media, callers, host=host, url=url),
+        "/v1/": openai_app(gateway, web.media, callers, site=known),
     }

@@ -39,7 +39,8 @@ class ChannelAccess:
     `allow` (the allowlist), `admins`, `members` and `guests` hold ids of users and groups and their names, in lower
     case; "*" is every member, empty is nobody. People in the other lists are allowed too. `pair`: others may request
     pairing, which an admin approves. `outsiders`: "*" and pairing include guests and people of other workspaces. `busy`
-    is what messages do while a turn runs, where the conversation has no setting of its own.
+    is what messages do while a turn runs, where the conversation has no setting of its own. `owner` is the id of the
+    gateway's owner, where they write beside others.
     """
 
     allow: frozenset[str]
@@ -50,6 +51,7 @@ class ChannelAccess:
     outsiders: bool = False
     members: frozenset[str] = frozenset()
     guests: frozenset[str] = frozenset()
+    owner: str = ""
 
     @property
     def listed(self) -> frozenset[str]:
@@ -83,7 +85,7 @@ def is_name(user: str) -> bool:
 
 
 UNRESTRICTED = ChannelAccess(frozenset({"*"}), "all")
-"""For a channel without access settings (web, terminal): its only user is the owner."""
+"""For a channel without access settings (terminal, and web if no proxy signs people in): its only user is the owner."""
 
 
 NOBODY = ChannelAccess(frozenset(), "off")
@@ -259,7 +261,7 @@ class AccessPolicy:
         lists has no fewer rights than "*" gives."""
         if self.programs.is_program(sender.id):
             return self.programs.role(sender.id)
-        if not self.has_settings(channel):
+        if self.is_owner(channel, sender):
             return "admin"
         settings = self._settings(channel)
         for role, users in settings.by_role():
@@ -287,7 +289,7 @@ class AccessPolicy:
         channel = address.channel
         if self.programs.is_program(sender.id):
             return self.programs.role(sender.id) == "admin"
-        return not self.has_settings(channel) or self._names(channel, self._settings(channel).admins, sender)
+        return self.is_owner(channel, sender) or self._names(channel, self._settings(channel).admins, sender)
 
     def oversees(self, address: Address, sender: Sender) -> bool:
         """Whether they may see and do what concerns other conversations and people too. A program may be an admin in
@@ -325,6 +327,10 @@ class AccessPolicy:
     def has_settings(self, channel: str) -> bool:
         """Whether the channel is for others than the owner."""
         return channel in self._channels
+
+    def is_owner(self, channel: str, sender: Sender) -> bool:
+        """Whether the sender is the gateway's owner, whose rights do not end with the channel."""
+        return not self.has_settings(channel) or self._settings(channel).owner == sender.id != ""
 
     def _ids_of(self, channel: str, users: Collection[str]) -> frozenset[str]:
         ids = (self._ids.get((channel, user)) if is_name(user) else user for user in users)

@@ -90,7 +90,7 @@ class AccessCommands:
     def _channel_of(self, command: Command) -> str | None:
         """An admin's rights end with the channel; the owner (web, terminal) has them in all."""
         channel = command.address.channel
-        return channel if self._access.has_settings(channel) else None
+        return None if self._access.is_owner(channel, command.sender) else channel
 
 
 def _is_of(channel: str, wanted: str | None) -> bool:

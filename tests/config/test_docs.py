@@ -16,8 +16,8 @@ from channels.web import http_app
 from channels.web.render import EventName
 from config.channels import CHANNELS
 from config.presets import key_variables
-from config.settings import WebSettings
 from config.tools import TOOLS
+from config.web import WebSettings
 from gateway.assembly.build import build
 from gateway.cli.checks.discord import DISCORD_PERMISSIONS, discord_invitation
 from gateway.cli.checks.slack import SLACK_SCOPES

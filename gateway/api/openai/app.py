@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from agent.media import MediaStore
 from channels.programs import address_of
+from channels.web.access_guard import Site
 from channels.web.body_limit import BodyLimit
 from gateway.api.caller import Reader, Writer
 from gateway.api.guard import Callers, Guard
@@ -37,16 +38,16 @@ CONVERSATION_HEADER = "Interject-Conversation"
 Named = Annotated[str | None, Header(alias=CONVERSATION_HEADER)]
 
 
-def app(gateway: Gateway, media: MediaStore, callers: Callers, *, host: str, url: str = "") -> FastAPI:
-    """The app for paths that begin with /v1. `host` is what the server binds, `url` its public address."""
+def app(gateway: Gateway, media: MediaStore, callers: Callers, *, site: Site) -> FastAPI:
+    """The app for paths that begin with /v1."""
     api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
     api.add_middleware(BodyLimit, limit=UPLOAD_LIMIT)
-    api.add_middleware(Guard, callers=callers, host=host, url=url, refusal=of_problem)
+    api.add_middleware(Guard, callers=callers, site=site, refusal=of_problem)
     answer_errors(api)
     started = int(time.time())
 
     def exchange(request: Request, caller: Writer, asked: Asked) -> Exchange:
-        base = url.rstrip("/") or str(request.base_url).rstrip("/")
+        base = site.url or str(request.base_url).rstrip("/")
         return Exchange(gateway, media, caller, asked, base)
 
     @api.get(f"{PREFIX}/models")
