@@ -13,6 +13,7 @@ from gateway.api import (
     control,
     conversations,
     decisions,
+    forks,
     keys,
     messages,
     operations,
@@ -73,6 +74,7 @@ def app(
     uploads = Uploads()
     for router in (
         conversations.router(gateway, uploads),
+        forks.router(gateway),
         keys.router(gateway),
         messages.router(gateway, uploads),
         control.router(gateway),

@@ -61,7 +61,7 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 def _address(gateway: Gateway, caller: Caller, new: NewFork) -> Address:
-    address = parse_address(WEB, new.name or f"fork-{uuid4().hex[:12]}")
+    address = parse_address(WEB, new.name or f"fork-{uuid4().hex[:12]}", caller.account)
     if WEB not in gateway.channels:
         raise Problem(409, "channel_off", f"The channel {WEB} is not configured any more.")
     if not caller.sees(conversation_id(session_key(address))):
