@@ -8,11 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import get_origin
+from urllib.parse import quote
 
 from pydantic import SecretStr
 
 from config.errors import Fault, Key
 from config.schema import Table, kind_at
+from config.store import DatabaseUrl
 from config.tools import ToolOption
 from config.written import Written
 
@@ -46,7 +48,8 @@ def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fa
 
     def text_at(key: Key, text: str, kind: object) -> object:
         try:
-            resolved = _resolved(text, environ, written.base(key))
+            given = _with_encoded_user(text, environ) if kind is DatabaseUrl else text
+            resolved = _resolved(given, environ, written.base(key))
         except _Unresolved as error:
             faults.append(Fault(key, str(error)))
             return text
@@ -78,6 +81,14 @@ def variables_read(written: Written) -> frozenset[str]:
 def anchored(path: Path, base: Path) -> Path:
     """`path` as an absolute path, relative to `base`; a leading ~ is the home directory."""
     return Path(os.path.normpath(base / os.path.expanduser(path)))
+
+
+def _with_encoded_user(url: str, environ: Mapping[str, str]) -> str:
+    """The URL with the references in its user and its password replaced by values that cannot end these, whatever
+    characters they have."""
+    user, at, place = url.rpartition("@")
+    encoded = _REFERENCE.sub(lambda reference: quote(_variable_value(reference, environ), safe=""), user)
+    return f"{encoded}{at}{place}"
 
 
 def _resolved(text: str, environ: Mapping[str, str], base: Path) -> str:

@@ -22,13 +22,13 @@ from config.refusal import explained, located
 from config.schema import Table
 from config.section import Section
 from config.settings import Settings, every_agent
+from config.store import SQLITE
 from config.tools import TOOLS, CustomToolSettings
 from config.written import Written, read
 
 CodeSection = TypeVar("CodeSection", PythonHookSettings, CustomToolSettings)
 
 FILE = "interject.toml"
-SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Se
     context = agent.context and _absolute_code(agent.context, written.base(("agent", "context")))
     workspace = absolute(agent.workspace, agent, ("agent", "workspace"))
     instructions = agent.instructions_file and absolute(agent.instructions_file, agent, ("agent", "instructions_file"))
-    database = absolute(Path(store.url.removeprefix(SQLITE)), store, ("store", "url"))
+    database = store.file and absolute(store.file, store, ("store", "url"))
     pictures = absolute(media.path, media, ("media", "path"))
     return settings.model_copy(
         update={
@@ -146,7 +146,7 @@ def _with_absolute_paths(settings: Settings, written: Written, home: Path) -> Se
                 name: _with_absolute_files(named, written.base(("agents", name)))
                 for name, named in settings.agents.items()
             },
-            "store": store.model_copy(update={"url": f"{SQLITE}{database.as_posix()}"}),
+            "store": store.model_copy(update={"url": f"{SQLITE}{database.as_posix()}"}) if database else store,
             "media": media.model_copy(update={"path": pictures}),
             "skills": skills.model_copy(
                 update={"paths": [anchored(path, written.base(("skills", "paths"))) for path in skills.paths]}
@@ -196,6 +196,8 @@ def _with_absolute_folders(server: McpSettings, base: Path) -> McpSettings:
 def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
     """A fault for each variable that other programs are to be given though the settings read it."""
     secret = variables_read(written) | set(key_variables().values())
+    if settings.store.file is None:
+        secret |= {"PGPASSWORD"}
     given: dict[Key, list[str]] = {("tools", "shell", "environment"): settings.tools.shell.environment}
     for index, hook in enumerate(settings.hooks):
         if isinstance(hook, ProcessHookSettings):

@@ -64,7 +64,8 @@ def _misplaced_skills(settings: Settings, own: Sequence[tuple[Path, str]], other
 
 def _own_files(settings: Settings, home: Path, file: Path | None) -> Iterator[tuple[Path, str]]:
     yield home, "the data directory"
-    yield Path(settings.store.url.removeprefix("sqlite:///")), "the database"
+    if settings.store.file is not None:
+        yield settings.store.file, "the database"
     if file is not None:
         yield file.absolute(), "the settings file"
         yield tools_folder(file), "the folder of your own tools"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +23,11 @@ class Section(BaseModel):
     def fields(cls) -> dict[str, FieldInfo]:
         """Its settings, in display order."""
         return cls.model_fields
+
+    @property
+    def credentials(self) -> Iterator[SecretStr]:
+        """What is secret within the text of its settings, as in an address."""
+        return iter(())
 
 
 def wrong(explanation: str, **context: object) -> PydanticCustomError:

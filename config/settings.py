@@ -5,7 +5,6 @@ The sections for models, channels, hooks and tools are in modules of those names
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,15 +41,10 @@ from config.roles import RolesSettings
 from config.section import PathText, Positive, Section, refuse, refuse_entries, wrong
 from config.signals import LoggingSettings, MetricsSettings, TelemetrySettings
 from config.skills import SkillSettings
+from config.store import StoreSettings
 from config.tools import ToolSettings
 from config.web import WebSettings
 from config.webhooks import WebhookSettings
-
-
-def _sqlite_file(text: str) -> str:
-    if not re.fullmatch(r"sqlite:///[^?]+", text) or text.endswith(":memory:"):
-        raise wrong("expected a database URL, like sqlite:///interject.db")
-    return text
 
 
 def _known_or_large_enough(tokens: int) -> int:
@@ -222,15 +216,6 @@ class AgentSettings(AgentSection):
             "is already listed: each model may appear only once",
         )
         return fallback
-
-
-class StoreSettings(Section):
-    """The database: conversations, queued messages and replies."""
-
-    url: Annotated[str, AfterValidator(_sqlite_file)] = Field(
-        default="sqlite:///interject.db",
-        description="Database URL: sqlite:/// and the file's path.",
-    )
 
 
 class MediaSettings(Section):
@@ -508,8 +493,7 @@ def _secrets_in(value: object) -> Iterator[SecretStr]:
         case SecretStr():
             yield value
         case Section():
-            if isinstance(value, ProviderSettings):
-                yield from value.credentials
+            yield from value.credentials
             for _, inner in value:
                 yield from _secrets_in(inner)
         case dict():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -32,8 +32,16 @@ def shown(settings: Settings) -> tuple[ShownSetting, ...]:
 
 def _of_section(at: tuple[str, ...], section: Section) -> Iterator[ShownSetting]:
     fields = type(section).model_fields
+    hidden = sorted((secret.get_secret_value() for secret in section.credentials), key=len, reverse=True)
     for name, value in section:
-        yield from _of((*at, name), value, is_default=_is_default(fields[name], value))
+        shown_value = _without(hidden, value) if isinstance(value, str) else value
+        yield from _of((*at, name), shown_value, is_default=_is_default(fields[name], value))
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def _of(at: tuple[str, ...], value: object, *, is_default: bool) -> Iterator[ShownSetting]:

@@ -37,7 +37,6 @@ from gateway.lifecycle.supervision import Service
 from gateway.media import DiskMedia
 from gateway.private_files import private_file, private_folder
 from gateway.store import Store, open_store
-from gateway.store.sqlite_file import database_path
 from gateway.web.connections import default_limits
 from gateway.web.http_server import HttpServer, bind
 from gateway.web.token import WebToken
@@ -101,7 +100,7 @@ async def build(
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,
             partial(_sweep, permanent.media),
-            partial(_expire_upgrade_backups, database_path(settings.store.url)),
+            *([partial(_expire_upgrade_backups, settings.store.file)] if settings.store.file is not None else ()),
             partial(keep_retention, gateway.deletion, lambda: reload.generation.retention),
         ]
         if listener is not None and token is not None:

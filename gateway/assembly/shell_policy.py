@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.tools.sandbox import MIB, CommandLimits, CommandPolicy, SandboxUnavailable, probe_sandbox
 from config.channels import BUILT_IN_CHANNELS
 from config.hooks import ProcessHookSettings, PythonHookSettings
-from config.load import SQLITE, Configuration
+from config.load import Configuration
 from config.settings import Settings, every_agent, own_code, shared_channels
 from gateway.assembly.channels import WEB
 from gateway.assembly.custom_tools import own_tool_files
@@ -74,9 +74,10 @@ def runs_code(settings: Settings) -> bool:
 def _private(configuration: Configuration) -> Iterator[Path]:
     """The gateway's own files and those that the settings name, wherever they are."""
     settings = configuration.settings
-    database = settings.store.url.removeprefix(SQLITE)
     yield from (configuration.home, settings.media.path, *workspace_roots(settings).values())
-    yield from (Path(database + suffix) for suffix in ("", "-wal", "-shm", ".lock"))
+    if (database := settings.store.file) is not None:
+        yield from (database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", ".lock"))
+    yield from settings.store.secret_files
     if configuration.file is not None:
         file = configuration.file.absolute()
         yield from (file, file.with_name(".env"))

@@ -317,11 +317,13 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "a database of another kind": (
         '[store]\nurl = "mysql://x"\n',
-        "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db",
+        "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db or "
+        "postgresql://user:password@host/database",
     ),
     "a database in memory": (
         '[store]\nurl = "sqlite:///:memory:"\n',
-        "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db",
+        "interject.toml:2: store.url: expected a database URL, like sqlite:///interject.db or "
+        "postgresql://user:password@host/database",
     ),
     "a model without provider": (
         '[agent]\nmodel = "gpt-5"\n',
