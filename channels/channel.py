@@ -152,7 +152,7 @@ class Channel(Protocol):
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Receives messages until cancelled. Raises `ChannelRejected`, or any other error, when it cannot go on.
 
-        The gateway calls it again later.
+        The gateway calls it again later. All other methods work also where nobody listens: another worker may.
         """
 
     async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
@@ -193,6 +193,36 @@ class Channel(Protocol):
 
     async def aclose(self) -> None:
         """Closes its connections. Called once, after the last reply was shown."""
+
+
+class Lease(Protocol):
+    """A worker's hold of a connector: nobody else may listen there as long as it lasts."""
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What was saved last, by this holder or one before; empty at first. JSON."""
+
+    def is_held(self) -> bool:
+        """False from the moment when another worker may have it. Ask before a new connection is opened."""
+
+    async def save(self, state: Mapping[str, Any]) -> None:
+        """Leaves it for the next holder. Never fails: what cannot be stored is logged."""
+
+
+@runtime_checkable
+class ExclusiveChannel(Protocol):
+    """A channel whose platform gives an account's events to one connection only: of several workers, one listens, and
+    the others send. All workers at once may listen on any other channel."""
+
+    name: str
+
+    @property
+    def connector(self) -> str | None:
+        """Names the account, the same in each worker and without a secret. None: set up as it is, its platform bears
+        several that listen."""
+
+    def use_lease(self, lease: Lease) -> None:
+        """Called before `listen`, which is cancelled when the lease is lost, and called again with the next."""
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Collection
 from functools import partial
@@ -21,6 +22,7 @@ from channels.channel import (
     Cursors,
     FileUnavailable,
     Group,
+    Lease,
     Ledger,
     RetryLater,
     Undeliverable,
@@ -28,7 +30,7 @@ from channels.channel import (
 )
 from channels.discord import limits
 from channels.discord.api import Rest, discord_errors, only_logged, token_rejected
-from channels.discord.connection import IDENTIFY_INTERVAL, Connection
+from channels.discord.connection import IDENTIFY_INTERVAL, Connection, saved_session, wanted_intents
 from channels.discord.content import readable
 from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, guild_channel
@@ -36,6 +38,7 @@ from channels.discord.inbound import Inbound
 from channels.discord.interactions import Interactions
 from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import ARGUMENTS, Bot, Json, author, is_said, member, quotable
+from channels.discord.progress import Progress
 from channels.discord.proxies import Proxies
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
@@ -46,6 +49,9 @@ log = logging.getLogger(__name__)
 
 DOWNLOAD_LIMIT = 50 * 1024 * 1024
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=10, sock_read=30)
+SESSION_INTERVAL = 3.0
+"""Minimum seconds between two writes of what the next holder of the connection needs."""
+
 MESSAGES_PAGE = 100
 """Messages that Discord gives at once."""
 
@@ -123,6 +129,9 @@ class DiscordChannel:
         self._roles = MemberRoles(self._ask)
         self._directory = Directory("")
         self._inbound: Inbound | None = None
+        # Only who has the token can know it.
+        self._connector = f"discord:{hashlib.sha256(token.encode()).hexdigest()[:16]}"
+        self._lease: Lease | None = None
         self._troubles: dict[str, str] = {}
 
     async def aclose(self) -> None:
@@ -136,14 +145,26 @@ class DiscordChannel:
 
     # --- inbound ---
 
+    @property
+    def connector(self) -> str | None:
+        """Each connection of an account gets all events: https://discord.com/developers/docs/events/gateway"""
+        return self._connector
+
+    def use_lease(self, lease: Lease) -> None:
+        self._lease = lease
+
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Survives everything but a rejected token or intent."""
+        """Survives everything but a rejected token or intent. Goes on with the session that the lease has, if Discord
+        still knows it; otherwise reads in each channel what was missed."""
         me = await self._call_until_answered(Route("GET", "/users/@me"))
         bot = Bot(self.name, str(me["id"]))
         log.info("%s: this is @%s", self.name, me["username"])
         self._directory = Directory(bot.account)
         cursors = MessageCursors(self._cursors)
         await cursors.load()
+        lease, intents = self._lease, wanted_intents(reactions=self._reaction_answers)
+        session = None if lease is None else saved_session(lease.state, intents)
+        progress = Progress((session and session.sequence) or 0)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._inbound = Inbound(
@@ -154,6 +175,7 @@ class DiscordChannel:
                     self._roles,
                     self._proxies,
                     cursors,
+                    progress,
                     deliver,
                     partial(self._set_trouble, "store"),
                     tasks,
@@ -166,14 +188,21 @@ class DiscordChannel:
                     self._inbound.drained,
                     partial(self._set_trouble, "connection"),
                     self._identify_interval,
-                    reactions=self._reaction_answers,
+                    intents=intents,
+                    progress=progress,
+                    session=session,
+                    may_connect=(lambda: True) if lease is None else lease.is_held,
                 )
                 tasks.create_task(self._receive(connection))
                 tasks.create_task(cursors.run())
                 tasks.create_task(self.show_commands(commands))
+                if lease is not None:
+                    tasks.create_task(_keep_saved(connection, progress, lease))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
+            self._troubles.clear()
+            self.problem = ""
             await cursors.save()
 
     async def _receive(self, connection: Connection) -> None:
@@ -405,6 +434,18 @@ class DiscordChannel:
     def pace(self, address: Address) -> float:
         """Rate limit in the headers: five messages or edits in five seconds, per channel."""
         return 1.2
+
+
+async def _keep_saved(connection: Connection, progress: Progress, lease: Lease) -> None:
+    """Until cancelled, and once more then."""
+    try:
+        while True:
+            await progress.changed.wait()
+            progress.changed.clear()
+            await lease.save(connection.saved())
+            await asyncio.sleep(SESSION_INTERVAL)
+    finally:
+        await lease.save(connection.saved())
 
 
 def _too_large(file: FileRef) -> FileUnavailable:

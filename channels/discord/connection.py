@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,11 +19,13 @@ from channels.backoff import Backoff
 from channels.channel import ChannelRejected
 from channels.discord.api import Rest, token_rejected
 from channels.discord.parse import Json
+from channels.discord.progress import Progress
 
 log = logging.getLogger(__name__)
 
-Receive = Callable[[str, Json], None]
-"""Called with each event's name and raw data, in the order of arrival, before anything else happens."""
+Receive = Callable[[str, Json, int], None]
+"""Called with each event's name, raw data and number in the session, in the order of arrival, before anything else
+happens."""
 
 EVENTS = (
     *("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE", "GUILD_ROLE_CREATE", "GUILD_ROLE_UPDATE"),
@@ -57,10 +59,32 @@ class Behind(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
+class Session:
+    """A session at Discord and the number of the last event of it; `url` is where to resume it."""
+
     id: str
     sequence: int | None
     url: yarl.URL
+
+
+def wanted_intents(*, reactions: bool) -> discord.Intents:
+    """`reactions`: whether people's reactions are received."""
+    return discord.Intents(
+        guilds=True,
+        guild_messages=True,
+        dm_messages=True,
+        message_content=True,
+        guild_reactions=reactions,
+        dm_reactions=reactions,
+    )
+
+
+def saved_session(state: Mapping[str, Any], intents: discord.Intents) -> Session | None:
+    """The session that another process has left (see `Connection.saved`), if it gets the same kinds of events."""
+    match state:
+        case {"session": str(id), "sequence": int(sequence), "url": str(url), "intents": intents.value}:
+            return Session(id, sequence, yarl.URL(url))
+    return None
 
 
 class Connection(discord.Client):
@@ -79,18 +103,14 @@ class Connection(discord.Client):
         problem: Callable[[str], None],
         identify_interval: float,
         *,
-        reactions: bool = False,
+        intents: discord.Intents,
+        progress: Progress,
+        session: Session | None = None,
+        may_connect: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`drained` returns when `receive` would not raise `Behind`; `identify_interval` is in seconds. `reactions`:
-        whether people's reactions are received."""
-        intents = discord.Intents(
-            guilds=True,
-            guild_messages=True,
-            dm_messages=True,
-            message_content=True,
-            guild_reactions=reactions,
-            dm_reactions=reactions,
-        )
+        """`drained` returns when `receive` would not raise `Behind`; `identify_interval` is in seconds. `session` is
+        one that another process has left, `progress` that of `receive`. No connection is opened unless
+        `may_connect`."""
         flags = discord.MemberCacheFlags.none()
         super().__init__(intents=intents, max_messages=None, member_cache_flags=flags, chunk_guilds_at_startup=False)
         self.http = self._connection.http = rest
@@ -102,7 +122,9 @@ class Connection(discord.Client):
         self._url = yarl.URL(url)
         self._socket_class = _socket_class(self._url, self._opened)
         self._socket: DiscordWebSocket | None = None
-        self._session: _Session | None = None
+        self._session = session
+        self._progress = progress
+        self._may_connect = may_connect
         self._established = False
         self._identify_interval = identify_interval
         self._identified = -identify_interval
@@ -113,10 +135,22 @@ class Connection(discord.Client):
             await self._socket.close(4000)
             self._socket = None
 
+    def saved(self) -> Json:
+        """What another process needs to go on with the session (see `saved_session`): it gets all events from the first
+        one on that is not stored yet. Empty if there is no session."""
+        session, sequence = self._session, self._progress.sequence
+        if session is None or not sequence:
+            return {}
+        url, intents = str(session.url), self._connection.intents.value
+        return {"session": session.id, "sequence": sequence, "url": url, "intents": intents}
+
     async def listen(self) -> None:
         """Receives events until cancelled. Raises `ChannelRejected`."""
         backoff, empty, failures, short = Backoff(), 0, 0, 0
         while True:
+            if not self._may_connect():
+                await Backoff().pause()
+                continue
             self._established = False
             began = time.monotonic()
             try:
@@ -169,7 +203,7 @@ class Connection(discord.Client):
             await self.close()
         return opened
 
-    async def _open(self, session: _Session | None) -> DiscordWebSocket:
+    async def _open(self, session: Session | None) -> DiscordWebSocket:
         if session is None:
             return await self._socket_class.from_client(self, initial=True, gateway=self._url)
         return await self._socket_class.from_client(
@@ -185,13 +219,15 @@ class Connection(discord.Client):
         if not keep:
             self._session = None
         elif socket is not None and socket.session_id is not None:
-            self._session = _Session(socket.session_id, socket.sequence, socket.gateway)
+            self._session = Session(socket.session_id, socket.sequence, socket.gateway)
 
     def _received(self, event: str, data: Any) -> None:
         if event in ("READY", "RESUMED"):
             self._established = True
+            self._save_session(keep=True)
             self._problems("")
-        self._receive(event, data)
+        sequence = self._socket.sequence if self._socket is not None else None
+        self._receive(event, data, sequence or 0)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """The library would wait for five seconds; `_connect_once` has waited already."""

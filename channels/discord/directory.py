@@ -47,17 +47,23 @@ def guild_channel(data: Json, guild: str) -> GuildChannel:
 
 @dataclass(slots=True)
 class Directory:
-    """By id. `own_roles` are the bot's own roles: to mention one is to mention the bot."""
+    """By id. `guilds` are those whose channels and roles are known, `own_roles` the bot's own roles: to mention one is
+    to mention the bot."""
 
     account: str
+    guilds: set[str] = field(default_factory=set)
     channels: dict[str, GuildChannel] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
     own_roles: set[str] = field(default_factory=set)
+
+    def knows(self, channel: str, guild: str) -> bool:
+        return channel in self.channels and guild in self.guilds
 
     def learn(self, event: str, data: Json) -> tuple[GuildChannel, ...]:
         """The channels in the event. Archived threads are removed: their number is unbounded."""
         match event:
             case "GUILD_CREATE":
+                self.guilds.add(str(data["id"]))
                 for role in data.get("roles") or ():
                     self._add_role(role)
                 return self._add_all(data, str(data["id"]))
@@ -69,6 +75,7 @@ class Directory:
                 self.channels.pop(str(data["id"]), None)
             case "GUILD_DELETE" if not data.get("unavailable"):
                 left = str(data["id"])
+                self.guilds.discard(left)
                 self.channels = {id: channel for id, channel in self.channels.items() if channel.guild != left}
             case "GUILD_ROLE_CREATE" | "GUILD_ROLE_UPDATE":
                 self._add_role(data["role"])

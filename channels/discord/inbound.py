@@ -7,7 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ from channels.discord.directory import Directory, GuildChannel, guild_channel
 from channels.discord.interactions import Interactions
 from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import COMMAND, Bot, Json, author, chat_of, parse, split
+from channels.discord.progress import Progress
 from channels.discord.proxies import DELETION_DELAY, Proxies
 from channels.message import Deliver, InboundMessage, Receipt
 from channels.visible import MALFORMED
@@ -52,9 +53,18 @@ _MESSAGE, _THINKING, _UNCHANGED = 4, 5, 6
 _EPHEMERAL = 1 << 6
 
 
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """`sequence` is its number in the session."""
+
+    name: str
+    data: Json
+    sequence: int
+
+
 class Inbound:
-    """`receive` is called with each event; it starts its work in `tasks`. `problem` is called with the current problem,
-    "" for none.
+    """`receive` is called with each event; it starts its work in `tasks`, and `progress` says what of it is done.
+    `problem` is called with the current problem, "" for none.
 
     `skipped` counts events that could not be read.
     """
@@ -68,6 +78,7 @@ class Inbound:
         roles: MemberRoles,
         proxies: Proxies,
         cursors: MessageCursors,
+        progress: Progress,
         deliver: Deliver,
         problem: Callable[[str], None],
         tasks: asyncio.TaskGroup,
@@ -80,33 +91,40 @@ class Inbound:
         self._roles = roles
         self._proxies = proxies
         self._cursors = cursors
+        self._progress = progress
         self._deliver = deliver
         self._problems = problem
         self._tasks = tasks
         self._authors: OrderedDict[str, Sender] = OrderedDict()
-        self._queued: dict[str, list[tuple[str, Json]]] = {}
-        """Events of channels whose missed messages are being read, to be handled after those."""
+        self._queued: dict[str, list[tuple[_Event, Callable[[], None]]]] = {}
+        """Events of channels whose missed messages are being read, to be handled after those; with what to call then.
+        """
         self._catch_ups: dict[str, asyncio.Task[None]] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
         self._queued_count = 0
         """Events in `_queued`."""
-        self._newest_before: int | None = None
+        self._newest_before = cursors.newest()
         self._page_slots = asyncio.Semaphore(_CONCURRENCY)
         self._retry_lock = asyncio.Lock()
         self._retrying = 0
         """Messages that could not be stored at the first attempt, and those after them."""
 
-    def receive(self, event: str, data: Json) -> None:
+    def receive(self, name: str, data: Json, sequence: int) -> None:
         """Raises `Behind` only."""
+        if name == "READY":
+            self._progress.restart()
+        received = self._progress.begin(sequence)
         try:
-            if event == "READY":
-                self._start_session()
-            self._learn(event, data)
-            for single, part in split(event, data):
-                self._dispatch(single, part)
+            if name == "READY":
+                self._start_session(sequence)
+            self._learn(_Event(name, data, sequence))
+            for single, part in split(name, data):
+                self._dispatch(_Event(single, part, sequence))
         except MALFORMED:
             self.skipped += 1
-            log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, event)
+            log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, name)
+        finally:
+            received()
 
     async def drained(self) -> None:
         """Returns when all received messages are stored."""
@@ -120,7 +138,7 @@ class Inbound:
 
     # --- channels ---
 
-    def _start_session(self) -> None:
+    def _start_session(self, sequence: int) -> None:
         """A new session: Discord sends no events from before it."""
         for task in self._catch_ups.values():
             task.cancel()
@@ -130,20 +148,20 @@ class Inbound:
         self._cursors.reset()
         self._newest_before = self._cursors.newest()
         for chat in self._cursors.direct_chats():
-            self._catch_up(chat, "", self._cursors.position(chat) or 0)
+            self._catch_up(chat, "", self._cursors.position(chat) or 0, sequence)
 
-    def _learn(self, event: str, data: Json) -> None:
-        learnt = self._directory.learn(event, data)
-        match event:
+    def _learn(self, event: _Event) -> None:
+        learnt = self._directory.learn(event.name, event.data)
+        match event.name:
             case "GUILD_CREATE" | "THREAD_LIST_SYNC":
                 for channel in learnt:
-                    self._check_missed(channel)
+                    self._check_missed(channel, event.sequence)
             case "CHANNEL_CREATE" | "THREAD_CREATE":
                 for channel in learnt:
                     if channel.has_messages and self._cursors.position(channel.id) is None:
                         self._cursors.advance(channel.id, int(channel.id) - 1)
 
-    def _check_missed(self, channel: GuildChannel) -> None:
+    def _check_missed(self, channel: GuildChannel, sequence: int) -> None:
         """Reads what was missed in a channel that the new session lists."""
         if not channel.has_messages or channel.id in self._queued:
             return
@@ -154,52 +172,69 @@ class Inbound:
             read = int(channel.id) - 1 if is_new else max(int(channel.last), int(channel.id) - 1)
             self._cursors.advance(channel.id, read)
         if int(channel.last) > read:
-            self._catch_up(channel.id, channel.guild, read)
+            self._catch_up(channel.id, channel.guild, read, sequence)
 
-    def _dispatch(self, event: str, data: Json) -> None:
-        chat = chat_of(event, data)
+    def _dispatch(self, event: _Event) -> None:
+        chat, guild = chat_of(event.name, event.data), str(event.data.get("guild_id") or "")
         if not chat:
             return
-        if event == "INTERACTION_CREATE":
+        if event.name == "INTERACTION_CREATE":
             # It must be answered within three seconds, so it is not queued.
-            self._handle(event, data)
+            self._handle(event)
             return
-        self._open(chat, event, data)
+        self._open(chat, event)
         if chat in self._queued:
-            self._queued[chat].append((event, data))
-            self._queued_count += 1
-        elif data.get("guild_id") and chat not in self._directory.channels:
-            self._queued[chat] = [(event, data)]
-            self._queued_count += 1
-            self._catch_ups[chat] = self._tasks.create_task(self._look_up(chat, str(data["guild_id"])))
+            self._queue(chat, event)
+        elif guild and not self._directory.knows(chat, guild):
+            self._queued[chat] = []
+            self._queue(chat, event)
+            self._catch_ups[chat] = self._tasks.create_task(self._look_up(chat, guild))
         else:
-            self._handle(event, data)
+            self._handle(event)
 
-    def _open(self, chat: str, event: str, data: Json) -> None:
+    def _queue(self, chat: str, event: _Event) -> None:
+        self._queued[chat].append((event, self._progress.begin(event.sequence)))
+        self._queued_count += 1
+
+    def _open(self, chat: str, event: _Event) -> None:
         """The message is open from now on. Raises `Behind`."""
-        if event == "MESSAGE_CREATE":
-            self._cursors.begin(chat, int(data["id"]), direct=not data.get("guild_id"))
+        if event.name == "MESSAGE_CREATE":
+            self._cursors.begin(chat, int(event.data["id"]), direct=not event.data.get("guild_id"))
         if len(self._deliveries) + self._queued_count >= _MAX_BACKLOG:
             raise Behind
 
     async def _look_up(self, chat: str, guild: str) -> None:
-        """Discord announces no archived threads."""
-        data = await self._call_until_answered(Route("GET", "/channels/{channel_id}", channel_id=chat))
-        try:
-            self._directory.channels[chat] = guild_channel(data, guild)
-        except MALFORMED:
-            # Discord rejects the call, or the answer cannot be read.
-            self._directory.channels[chat] = GuildChannel(chat, chat, guild)
+        """Discord announces no archived threads, and nothing at all in a session that another process began."""
+        if guild not in self._directory.guilds:
+            await self._load_guild(guild)
+        if chat not in self._directory.channels:
+            data = await self._call_until_answered(Route("GET", "/channels/{channel_id}", channel_id=chat))
+            try:
+                self._directory.channels[chat] = guild_channel(data, guild)
+            except MALFORMED:
+                # Discord rejects the call, or the answer cannot be read.
+                self._directory.channels[chat] = GuildChannel(chat, chat, guild)
         self._handle_queued(chat, 0)
+
+    async def _load_guild(self, guild: str) -> None:
+        roles, channels = [
+            await self._call_until_answered(Route("GET", f"/guilds/{{guild_id}}/{part}", guild_id=guild))
+            for part in ("roles", "channels")
+        ]
+        try:
+            self._directory.learn("GUILD_CREATE", {"id": guild, "roles": roles, "channels": channels})
+        except MALFORMED:
+            log.exception("%s: what is in the server %s cannot be read", self._bot.channel, guild)
 
     # --- missed messages ---
 
-    def _catch_up(self, chat: str, guild: str, after: int) -> None:
+    def _catch_up(self, chat: str, guild: str, after: int, sequence: int) -> None:
         self._queued[chat] = []
         self._cursors.hold(chat, after)
-        self._catch_ups[chat] = self._tasks.create_task(self._read_missed(chat, guild, after))
+        read = self._progress.begin(sequence)
+        self._catch_ups[chat] = self._tasks.create_task(self._read_missed(chat, guild, after, read))
 
-    async def _read_missed(self, chat: str, guild: str, after: int) -> None:
+    async def _read_missed(self, chat: str, guild: str, after: int, read: Callable[[], None]) -> None:
         oldest = (int((time.time() - MAX_MISSED_AGE) * 1000) - _EPOCH) << 22
         after = max(after, oldest)
         for _ in range(MAX_MISSED // _PAGE):
@@ -218,6 +253,7 @@ class Inbound:
             log.warning("%s: more than %d messages were missed in one channel", self._bot.channel, MAX_MISSED)
         self._cursors.release(chat)
         self._handle_queued(chat, after)
+        read()
 
     async def _page(self, chat: str, after: int) -> list[Json] | None:
         """The oldest messages after that one, in order; None when the channel cannot be read."""
@@ -242,12 +278,13 @@ class Inbound:
 
     def _handle_queued(self, chat: str, after: int) -> None:
         self._catch_ups.pop(chat, None)
-        for event, data in self._queued.pop(chat, ()):
+        for event, handled in self._queued.pop(chat, ()):
             self._queued_count -= 1
-            if event == "MESSAGE_CREATE" and int(data["id"]) <= after:
-                self._cursors.done(chat, int(data["id"]))
+            if event.name == "MESSAGE_CREATE" and int(event.data["id"]) <= after:
+                self._cursors.done(chat, int(event.data["id"]))
             else:
-                self._handle(event, data)
+                self._handle(event)
+            handled()
 
     async def _call_until_answered(self, route: Route, **options: Any) -> Any:
         """Retries until Discord answers. None when it rejects the call."""
@@ -267,25 +304,31 @@ class Inbound:
 
     # --- delivery ---
 
-    def _handle(self, event: str, data: Json) -> None:
+    def _handle(self, event: _Event) -> None:
         """Starts to deliver it, before any later event."""
-        message = self._read(event, data)
+        data, message = event.data, self._read(event.name, event.data)
         if message is not None and message.kind == "withdrawn" and self._proxies.may_be_copied(str(data["id"])):
-            self._spawn(self._deliver_withdrawal(data, message))
-        elif message is not None and event == "INTERACTION_CREATE":
+            self._spawn(self._deliver_withdrawal(data, message), event)
+        elif message is not None and event.name == "INTERACTION_CREATE":
             id, application, token = (str(data[part]) for part in ("id", "application_id", "token"))
             if data["type"] == COMMAND:
                 self._interactions.expect(id, application, token)
-            self._spawn(self._answer(message, id, token, is_command=data["type"] == COMMAND))
+            self._spawn(self._answer(message, id, token, is_command=data["type"] == COMMAND), event)
         elif message is not None:
-            self._spawn(self._deliver_live(event, data, message))
-        elif event == "MESSAGE_CREATE":
+            self._spawn(self._deliver_live(event, message), event)
+        elif event.name == "MESSAGE_CREATE":
             self._cursors.done(str(data["channel_id"]), int(data["id"]))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._tasks.create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None], event: _Event) -> None:
+        task, done = self._tasks.create_task(work), self._progress.begin(event.sequence)
         self._deliveries.add(task)
-        task.add_done_callback(self._deliveries.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._deliveries.discard(task)
+            if not task.cancelled() and task.exception() is None:
+                done()
+
+        task.add_done_callback(ended)
 
     def _read(self, event: str, data: Json) -> InboundMessage | None:
         try:
@@ -306,10 +349,10 @@ class Inbound:
             log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, event)
             return None
 
-    async def _deliver_live(self, event: str, data: Json, message: InboundMessage) -> None:
+    async def _deliver_live(self, event: _Event, message: InboundMessage) -> None:
         await self._store(message)
-        if event == "MESSAGE_CREATE":
-            self._cursors.done(message.address.chat, int(data["id"]))
+        if event.name == "MESSAGE_CREATE":
+            self._cursors.done(message.address.chat, int(event.data["id"]))
 
     async def _deliver_withdrawal(self, data: Json, message: InboundMessage) -> None:
         """Unless a proxy has deleted it, whose copy may come later."""

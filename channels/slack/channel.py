@@ -201,6 +201,7 @@ class SlackChannel:
                 f"the scope connections:write and set channels.{self.name}.app_token"
             ) from error
         finally:
+            self.problem = ""
             self._inbound.end()
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)

@@ -18,7 +18,7 @@ from telegram.error import BadRequest, InvalidToken, RetryAfter, TelegramError
 from agent.media import MediaStore
 from channels.address import Address
 from channels.backoff import Backoff
-from channels.channel import ChannelRejected, CommandHelp, FileUnavailable, Ledger, RetryLater, Undeliverable
+from channels.channel import ChannelRejected, CommandHelp, FileUnavailable, Lease, Ledger, RetryLater, Undeliverable
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
@@ -126,6 +126,17 @@ class TelegramChannel:
 
     # --- inbound ---
 
+    @property
+    def connector(self) -> str | None:
+        """Of two polls, Telegram ends the older one: https://core.telegram.org/bots/api#getupdates. Posted updates may
+        come to any worker."""
+        return None if self._webhook_url else f"telegram:{self._account}"
+
+    def use_lease(self, lease: Lease) -> None:
+        """Its state is not used: Telegram itself knows which updates are confirmed, and sends the others to whoever
+        polls next."""
+        self._inbound.may_poll = lease.is_held
+
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Confirms updates to Telegram only once they are committed. Survives everything but a rejected token."""
         try:
@@ -135,6 +146,8 @@ class TelegramChannel:
                 tasks.create_task(self._identify(commands))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+        finally:
+            self.problem = ""
 
     async def _identify(self, commands: tuple[CommandHelp, ...]) -> None:
         """Gets the bot's username, without which group messages cannot be read, and registers the commands."""

@@ -31,7 +31,7 @@ class Inbound:
     """`poller` makes the long polls, `api` all other calls. `problem` is called with the current problem, "" for none.
     `talk` is given the messages of groups. `allowed_updates` are the kinds of updates that Telegram is asked for.
 
-    `skipped` counts updates that could not be read.
+    `skipped` counts updates that could not be read. Nothing is polled unless `may_poll`.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Inbound:
         allowed_updates: Sequence[str] = UPDATES,
     ) -> None:
         self.skipped = 0
+        self.may_poll: Callable[[], bool] = lambda: True
         self._poller = poller
         self._api = api
         self._bot = bot
@@ -63,14 +64,18 @@ class Inbound:
 
     async def run(self, deliver: Deliver) -> None:
         """Polls until cancelled. Raises `ChannelRejected` when Telegram rejects the token."""
-        backoff = Backoff()
+        backoff, conflicts = Backoff(), 0
         while True:
+            if not self.may_poll():
+                await Backoff().pause()
+                continue
             try:
                 await self._poll(deliver)
             except InvalidToken as error:
                 raise token_rejected(self._name) from error
             except Conflict as error:
-                await self._resolve_conflict(error)
+                conflicts += 1
+                await self._resolve_conflict(error, conflicts)
                 await backoff.pause()
             except RetryAfter as error:
                 await asyncio.sleep(retry_seconds(error))
@@ -84,7 +89,7 @@ class Inbound:
                 await backoff.pause()
             else:
                 self._problems("")
-                backoff = Backoff()
+                backoff, conflicts = Backoff(), 0
 
     async def listen(self, deliver: Deliver) -> None:
         """Takes posted updates until cancelled."""
@@ -155,8 +160,13 @@ class Inbound:
             with only_logged("answering a button"):
                 await call(self._api, "answerCallbackQuery", callback_query_id=query["id"], **refused)
 
-    async def _resolve_conflict(self, error: Conflict) -> None:
+    async def _resolve_conflict(self, error: Conflict, number: int) -> None:
+        """`number`: which one it is since the last poll that was answered."""
         if "webhook" not in error.message.lower():
+            if number == 1:
+                # The last poll of a worker that has just stopped listening, and does not know it yet.
+                log.info("%s: another poll has ended this one: %s", self._name, error)
+                return
             problem = "another program polls with the same token; stop it"
             self._problems(problem)
             log.error("%s: %s: %s", self._name, problem, error)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
-from agent.interrupt import cancel_and_wait
-from channels.channel import Channel, CommandHelp
-from channels.message import Deliver
+from agent.interrupt import Interrupted, cancel_and_wait, race
+from channels.channel import Channel, CommandHelp, ExclusiveChannel, Lease, NotStored
+from channels.message import Deliver, InboundMessage, Receipt
+from gateway.lifecycle.connectors import Connectors, OnlyWorker, connector_of
 from gateway.lifecycle.supervision import listen
 from gateway.observations import Observations
 
+log = logging.getLogger(__name__)
+
+Commands = Callable[[], tuple[CommandHelp, ...]]
+
 
 class Listeners:
-    def __init__(self, channels: Mapping[str, Channel], observations: Observations) -> None:
-        """`channels` are those to listen on, by name; it may change, see `follow`."""
+    def __init__(
+        self, channels: Mapping[str, Channel], observations: Observations, connectors: Connectors | None = None
+    ) -> None:
+        """`channels` are those to listen on, by name; it may change, see `follow`. Where a channel needs one of the
+        `connectors`, it is listened on while this worker holds that; without, this worker is the only one."""
         self._channels = channels
         self._observations = observations
+        self._connectors = connectors or OnlyWorker()
         self._changed = asyncio.Event()
+        self._closing = False
         self._listening: dict[str, tuple[Channel, asyncio.Task[None]]] = {}
         self.problems: dict[str, str] = {}
         """Why a channel does not work at the moment, by its name, for people."""
@@ -30,23 +41,51 @@ class Listeners:
         self._changed.set()
 
     def is_listening(self, channel: Channel) -> bool:
+        """Whether it does, or waits for another worker to end."""
         return any(not task.done() for task in self.at_work_on(channel))
 
     def at_work_on(self, channel: Channel) -> frozenset[asyncio.Task[None]]:
         """The task that listens on the channel."""
         return frozenset(task for listened, task in self._listening.values() if listened is channel)
 
-    async def run(self, deliver: Deliver, commands: Callable[[], tuple[CommandHelp, ...]]) -> None:
+    async def run(self, deliver: Deliver, commands: Commands) -> None:
         """Listens until cancelled. `commands` gives those for the menus, when a channel begins to listen."""
+        self._closing = False
         async with asyncio.TaskGroup() as group:
+            try:
+                while True:
+                    self._changed.clear()
+                    await self._stop_former()
+                    for name, channel in self._channels.items():
+                        if name not in self._listening:
+                            task = group.create_task(self._listen(channel, deliver, commands))
+                            self._listening[name] = channel, task
+                    await self._changed.wait()
+            finally:
+                self._closing = True
+
+    async def _listen(self, channel: Channel, deliver: Deliver, commands: Commands) -> None:
+        if not isinstance(channel, ExclusiveChannel) or (connector := channel.connector) is None:
+            return await self._listen_once(channel, deliver, commands)
+        try:
             while True:
-                self._changed.clear()
-                await self._stop_former()
-                for name, channel in self._channels.items():
-                    if name not in self._listening:
-                        task = group.create_task(listen(channel, deliver, commands, self.problems, self._observations))
-                        self._listening[name] = channel, task
-                await self._changed.wait()
+                lease = await self._connectors.take(connector)
+                channel.use_lease(lease)
+                try:
+                    return await race(self._listen_once(channel, _while_held(deliver, lease), commands), lease.lost())
+                except Interrupted:
+                    log.warning("%s: another worker listens from now on", channel.name)
+                    self.problems.pop(channel.name, None)
+        finally:
+            if not self._is_kept(connector):
+                await self._connectors.release(connector)
+
+    async def _listen_once(self, channel: Channel, deliver: Deliver, commands: Commands) -> None:
+        await listen(channel, deliver, commands, self.problems, self._observations)
+
+    def _is_kept(self, connector: str) -> bool:
+        """Whether a channel that has replaced the former one goes on with it."""
+        return not self._closing and any(connector_of(channel) == connector for channel in self._channels.values())
 
     async def _stop_former(self) -> None:
         """A platform may not bear two connections of one bot: the new one begins when the former has ended."""
@@ -58,3 +97,16 @@ class Listeners:
 
     def _is_former(self, name: str, channel: Channel) -> bool:
         return self._channels.get(name) is not channel
+
+
+def _while_held(deliver: Deliver, lease: Lease) -> Deliver:
+    """`deliver`, for as long as this worker holds the lease: afterwards the platform gives the message to the next
+    holder. That one may lose the lease between this check and the commit does no harm: a message that arrives twice is
+    stored once."""
+
+    async def deliver_as_holder(message: InboundMessage) -> Receipt | None:
+        if not lease.is_held():
+            raise NotStored("another worker listens on this channel now")
+        return await deliver(message)
+
+    return deliver_as_holder

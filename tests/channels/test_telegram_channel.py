@@ -266,7 +266,7 @@ async def test_another_poller_a_broken_server_and_network_loss_are_survived(
     api: BotApi, channel: TelegramChannel, inbox: Inbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     ann = api.private()
-    api.fail_next("getUpdates", 409)
+    api.fail_next("getUpdates", 409, times=2)
     api.fail_next("getUpdates", 502)
     api.fail_next("getMe", 500)
     await ann.say("one")
