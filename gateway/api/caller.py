@@ -82,13 +82,15 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def scope_missing(caller: Caller, scope: ApiKeyScope) -> Problem:
+    return Problem(403, "scope_missing", f'This needs a key with the scope "{scope}"; yours has "{caller.scope}".')
+
+
 def _needs(scope: ApiKeyScope) -> Callable[[Request], Caller]:
     def caller(request: Request) -> Caller:
         found = caller_of(request)
         if not found.may(scope):
-            raise Problem(
-                403, "scope_missing", f'This needs a key with the scope "{scope}"; yours has "{found.scope}".'
-            )
+            raise scope_missing(found, scope)
         return found
 
     return caller
