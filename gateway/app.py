@@ -44,6 +44,7 @@ from gateway.inbound.role_changes import RoleChanges
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
 from gateway.inbound.trace_command import TraceCommand
+from gateway.lifecycle.connectors import Connectors
 from gateway.lifecycle.listeners import Listeners
 from gateway.lifecycle.menus import Menus
 from gateway.lifecycle.reloading import Reload, Reloading, no_reload
@@ -175,13 +176,15 @@ class Gateway:
         mcp: Mcp | None = None,
         watch: Callable[[Observation], None] = unwatched,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
+        connectors: Connectors | None = None,
     ) -> None:
         """`agents` are those that turns have, `files` their skills and context files. `small` is the model that names
         conversations, `estimate` gives what a request may cost, in dollars, that is for a model if it names none,
         `read_file` the text of people's files; `mask` removes known secrets from a text. Without `workspaces` every
         turn works in its agent's own. `reload` loads the configuration anew; `tool_problems` are those of the
         operator's own tools, by part. `mcp` are the MCP servers. `watch` is told of observations, and never raises.
-        `remove_files` deletes stored files that nothing uses any more."""
+        `remove_files` deletes stored files that nothing uses any more. `connectors` says on which channels this gateway
+        listens, if there are others beside it."""
         options = options or GatewayOptions()
         agents, mcp = CurrentAgents(agents), CurrentMcp(mcp or NoMcp())
         files = files or AgentFiles()
@@ -203,7 +206,7 @@ class Gateway:
         self.tool_problems = tool_problems
 
         self._observations = Observations(hooks, mask, watch)
-        self._listeners = Listeners(self.channels, self._observations)
+        self._listeners = Listeners(self.channels, self._observations, connectors)
         self._reconfigured = asyncio.Event()
         self._own_channels: list[Channel] = []
         self._new_channels: set[str] = set()
@@ -471,7 +474,7 @@ class Gateway:
             self._reconfigured.clear()
             await self._identities.load(tuple(self.channels.values()))
             if self._new_channels:
-                await self.stored_replies.show((await self.store.pending()).undelivered, self._new_channels)
+                await self.stored_replies.show(await self.store.own_undelivered(), self._new_channels)
                 self._new_channels = set()
             await self._identities.look_up(tuple(self.channels.values()))
             await self._role_changes.check()
@@ -480,7 +483,7 @@ class Gateway:
         """Replies first, so that they come before new ones; then commands, so that a stop takes effect before the turn
         that it stops."""
         await self.stored_replies.show(pending.undelivered)
-        await self.background.resume()
+        await self.background.resume(pending.background, pending.awaiting)
         self.receiver.resume(pending)
         for turn_id in pending.side_questions:
             await self._answer_again(turn_id)

@@ -117,6 +117,7 @@ _grow_album = (
 
 def accept(
     connection: Connection,
+    worker: str,
     message: InboundMessage,
     session: str,
     refused: str | None = None,
@@ -125,8 +126,8 @@ def accept(
     """Stores what a person did, once per (channel, event id): a second delivery of the same event changes nothing.
 
     `refused` is the reason why no turn may read it. Of people who are not allowed, only messages that are answered are
-    stored; the others are counted. None: nothing was stored, because the sender is not admitted and need not be
-    notified.
+    stored; the others are counted. The `worker` answers a command, and fetches files. None: nothing was stored, because
+    the sender is not admitted and need not be notified.
     """
     if forgotten_events.is_forgotten(connection, message.address.channel, message.event_id):
         return Arrival(0, session, duplicate=True, state="withdrawn", reason=DELETED, is_stored=False)
@@ -142,10 +143,10 @@ def accept(
     if refused in (NOT_PAIRED, NOT_ALLOWED):
         if message.kind == "edited":
             return None
-        return _refuse_stranger(connection, message, session, refused, options)
+        return _refuse_stranger(connection, worker, message, session, refused, options)
     if named and options.named_level > message.sender.level:
         message = replace(message, sender=replace(message.sender, level=options.named_level))
-    arrival = _store(connection, message, session, refused or options.over_limit or None, options)
+    arrival = _store(connection, worker, message, session, refused or options.over_limit or None, options)
     return replace(arrival, named=named) if named else arrival
 
 
@@ -162,7 +163,7 @@ def accept_and_begin(
 
     What keeps the turn from beginning does not keep the message from being stored: it waits for `claim`.
     """
-    arrival = accept(connection, message, session, refused, options)
+    arrival = accept(connection, worker, message, session, refused, options)
     if arrival is None or arrival.wakes is None:
         return arrival, None
     beginning = connection.begin_nested()
@@ -203,7 +204,7 @@ def _refusal(
 
 
 def _refuse_stranger(
-    connection: Connection, message: InboundMessage, session: str, reason: str, options: AcceptOptions
+    connection: Connection, worker: str, message: InboundMessage, session: str, reason: str, options: AcceptOptions
 ) -> Arrival:
     """Counts the message; stores it if the sender is to be told."""
     channel, sender = message.address.channel, message.sender
@@ -218,11 +219,16 @@ def _refuse_stranger(
     if message.address.kind != "direct" or is_told:
         return Arrival(0, session, state="refused", reason=reason, is_stored=False)
     strangers.tell(connection, channel, sender)
-    return _store(connection, message, session, reason, options)
+    return _store(connection, worker, message, session, reason, options)
 
 
 def _store(
-    connection: Connection, message: InboundMessage, session: str, refused: str | None, options: AcceptOptions
+    connection: Connection,
+    worker: str,
+    message: InboundMessage,
+    session: str,
+    refused: str | None,
+    options: AcceptOptions,
 ) -> Arrival:
     is_edit = message.kind == "edited"
     if is_edit:
@@ -235,7 +241,7 @@ def _store(
     busy = options.busy or session_busy or options.default_busy
     # A command is answered by a turn of its own, or becomes a message.
     run = uuid4().hex if message.kind in ("new", "command") else None
-    own = _insert_message(connection, message, session, generation, refused, busy, run)
+    own = _insert_message(connection, worker, message, session, generation, refused, busy, run)
     if own is None:
         return _duplicate(connection, message.address.channel, message.event_id, message.digest)
     if refused is not None:
@@ -399,6 +405,7 @@ def accept_background_message(
         "sent_at": now,
         "received_at": now,
         "digest": None,
+        "worker": None,
     }
     own = connection.execute(_insert, values).scalar()
     if own is None:
@@ -412,6 +419,7 @@ def accept_background_message(
 
 def _insert_message(
     connection: Connection,
+    worker: str,
     message: InboundMessage,
     session: str,
     generation: int,
@@ -452,6 +460,7 @@ def _insert_message(
         "sent_at": message.sent_at,
         "received_at": datetime.now(UTC),
         "digest": message.digest,
+        "worker": worker,
     }
     return connection.execute(_insert, values).scalar()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from agent.background import BackgroundState, DelegatedTask
 from agent.foreign import foreign_sources
@@ -14,7 +14,7 @@ from gateway.store import reading
 from gateway.store.background_text import NO_ANSWER, answer_in, files_in, status_in, title_of, with_answers
 from gateway.store.encoding import address_from_json, sender_from_json
 from gateway.store.records import BackgroundResult, BackgroundRow
-from gateway.store.schema import AnyRow, is_running, turns, work
+from gateway.store.schema import AnyRow, work
 from gateway.store.sessions import generation_of
 
 MAX_ENDED_LISTED = 10
@@ -37,12 +37,6 @@ _ended = (
 )
 _stopped = _in_order.where(work.c.id.in_(bindparam("ids", expanding=True)), work.c.state == "stopped")
 _all_running = _in_order.where(_running)
-_awaiting_turns = (
-    select(work.c.turn, func.coalesce(is_running, False).label("running"))
-    .select_from(work.outerjoin(turns, turns.c.id == work.c.turn))
-    .where(work.c.waited)
-    .distinct()
-)
 
 
 def by_id(connection: Connection, row_id: int) -> BackgroundRow:
@@ -67,7 +61,7 @@ def running_of(connection: Connection, session: str) -> list[BackgroundRow]:
 
 
 def running(connection: Connection) -> tuple[BackgroundRow, ...]:
-    """What runs for any session, oldest first; after a start: what an earlier process left."""
+    """What runs for any session, oldest first."""
     return tuple(map(row_from, connection.execute(_all_running).all()))
 
 
@@ -78,11 +72,6 @@ def stopped(connection: Connection, ids: Collection[int]) -> tuple[tuple[Backgro
         foreign = () if row.child is None else sources_in(logs_of(connection, row.child))
         found.append((row, BackgroundResult("stopped", row.shown, foreign=foreign)))
     return tuple(found)
-
-
-def awaiting(connection: Connection) -> tuple[tuple[str, bool], ...]:
-    """The turns that waited for tasks, and whether they still do."""
-    return tuple((row.turn, bool(row.running)) for row in connection.execute(_awaiting_turns))
 
 
 # Delegated tasks

@@ -17,6 +17,9 @@ class Engine(Protocol):
     """One open database. Jobs use their connection and nothing else. Both methods raise what the job raises, or
     `StoreFailed` when the database does not do its part; nothing of the job is stored then."""
 
+    is_shared: bool
+    """Whether other processes may use the database at the same time."""
+
     async def write(self, job: Job[T], scope: Scope) -> T:
         """The job's result, once it is committed.
 

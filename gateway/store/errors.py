@@ -22,6 +22,7 @@ class StoreBusy(StoreError):
     def __init__(self, path: Path, pid: int | None) -> None:
         holder = f"process {pid}" if pid is not None else "another process"
         super().__init__(f"{path} is in use by {holder}: stop that gateway, or give this one another [store] url")
+        self.path = path
         self.pid = pid
 
 

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.store import api_keys as keys
 from gateway.store import audit, deletion, export, identities, pairing, revocation, strangers
 from gateway.store.errors import StoreFailed
 from gateway.store.export import ExportedConversation, ListedConversation
+from gateway.store.read_only import reading
 from gateway.store.records import (
     ApiKey,
     ApiKeyScope,
@@ -26,34 +27,36 @@ from gateway.store.records import (
     Revoked,
     Stranger,
 )
+from gateway.store.schema_support import check_usable
 from gateway.store.sqlite_file import database_path, explain, prepare_writing
+from gateway.store.urls import database_url
 
 T = TypeVar("T")
 
 
 def approve(url: str, code: str) -> Pairing | None:
     """Approves the sender who was given the code; None if nobody was, or it has expired. Raises `StoreError`."""
-    return _in(url, lambda connection: pairing.approve(connection, code, audit.OPERATOR))
+    return _write(url, lambda connection: pairing.approve(connection, code, audit.OPERATOR))
 
 
 def all_pairings(url: str) -> tuple[Pairing, ...]:
     """All pairings, approved or not. Raises `StoreError`."""
-    return _in(url, pairing.every)
+    return _read(url, pairing.every)
 
 
 def revoke(url: str, channel: str, sender: str) -> Revoked | None:
     """Takes back what pairing gave; None if the sender was not paired there. Raises `StoreError`."""
-    return _in(url, lambda connection: revocation.revoke(connection, channel, sender, audit.OPERATOR))
+    return _write(url, lambda connection: revocation.revoke(connection, channel, sender, audit.OPERATOR))
 
 
 def all_strangers(url: str) -> tuple[Stranger, ...]:
     """Those who were refused last. Raises `StoreError`."""
-    return _in(url, strangers.newest)
+    return _read(url, strangers.newest)
 
 
 def all_identities(url: str) -> tuple[Identity, ...]:
     """Whom the @names of the settings mean. Raises `StoreError`."""
-    return _in(url, identities.all_identities)
+    return _read(url, identities.all_identities)
 
 
 def create_api_key(
@@ -66,7 +69,7 @@ def create_api_key(
     expires_at: datetime | None = None,
 ) -> NewApiKey:
     """A new key of the control API. Raises `StoreError`, and `ValueError` for a name that cannot be shown."""
-    return _in(
+    return _write(
         url,
         lambda connection: keys.create(
             connection,
@@ -82,22 +85,22 @@ def create_api_key(
 
 def api_keys(url: str) -> tuple[ApiKey, ...]:
     """All keys of the control API. Raises `StoreError`."""
-    return _in(url, keys.every)
+    return _read(url, keys.every)
 
 
 def revoke_api_key(url: str, key: str) -> tuple[Revoked, ...] | None:
     """None if there is no such key that is valid. Raises `StoreError`."""
-    return _in(url, lambda connection: keys.revoke(connection, key, audit.OPERATOR))
+    return _write(url, lambda connection: keys.revoke(connection, key, audit.OPERATOR))
 
 
 def audit_since(url: str, time: datetime) -> Sequence[AuditRow]:
     """The audit log since then, oldest first. Raises `StoreError`."""
-    return _in(url, lambda connection: audit.since(connection, time))
+    return _read(url, lambda connection: audit.since(connection, time))
 
 
 def conversations(url: str) -> tuple[ListedConversation, ...]:
     """All conversations, the most recent first. Raises `StoreError`."""
-    return _in(url, export.listing)
+    return _read(url, export.listing)
 
 
 def exported(url: str, session: str | None, person: str | None) -> tuple[ExportedConversation, ...]:
@@ -108,31 +111,42 @@ def exported(url: str, session: str | None, person: str | None) -> tuple[Exporte
         found = (export.conversation(connection, each, person) for each in sessions)
         return tuple(each for each in found if each is not None)
 
-    return _in(url, read)
+    return _read(url, read)
 
 
 def count_deleted(url: str, wanted: DeletionRequest) -> DeletionReport:
     """What the request would delete. Raises `StoreError`."""
-    return _in(url, lambda connection: deletion.count(connection, wanted))
+    return _read(url, lambda connection: deletion.count(connection, wanted))
 
 
 def request_deletion(url: str, wanted: DeletionRequest) -> int:
     """Stores the request; its id. Raises `StoreError`."""
-    return _in(url, lambda connection: deletion.request(connection, wanted))
+    return _write(url, lambda connection: deletion.request(connection, wanted))
 
 
 def deletion_result(url: str, request_id: int) -> tuple[str, DeletionReport | None]:
     """The request's state, and what was deleted. Raises `StoreError`."""
-    return _in(url, lambda connection: deletion.result(connection, request_id))
+    return _read(url, lambda connection: deletion.result(connection, request_id))
 
 
-def _in(url: str, work: Callable[[Connection], T]) -> T:
-    with _connected(url) as connection:
+def _write(url: str, work: Callable[[Connection], T]) -> T:
+    with _writing(url) as connection:
+        return work(connection)
+
+
+def _read(url: str, work: Callable[[Connection], T]) -> T:
+    with reading(url) as connection:
         return work(connection)
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[Connection]:
+def _writing(url: str) -> Iterator[Connection]:
+    """A transaction in which nobody else writes."""
+    parsed = database_url(url)
+    if parsed.get_backend_name() == "postgresql":
+        with _writing_on_server(parsed) as connection:
+            yield connection
+        return
     path = database_path(url)
     if not path.exists():
         raise StoreFailed(f"{path} does not exist yet: start the gateway once with `interject run`")
@@ -140,8 +154,25 @@ def _connected(url: str) -> Iterator[Connection]:
     prepare_writing(engine)
     try:
         with engine.begin() as connection:
+            check_usable(connection, path)
             yield connection
     except DBAPIError as error:
         raise explain(path, error) from error
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _writing_on_server(url: URL) -> Iterator[Connection]:
+    from gateway.store import postgres_database as server
+
+    engine = server.connect(url, 1, name=server.COMMAND)
+    try:
+        with engine.begin() as connection:
+            check_usable(connection, f"the database {server.shown(url)}")
+            server.lock_everything(connection)
+            yield connection
+    except SQLAlchemyError as error:
+        raise server.explain(url, error) from error
     finally:
         engine.dispose()

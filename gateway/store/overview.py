@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, select
 
 from agent.decisions.approvals import open_decision
 from agent.decisions.external_tools import pending
@@ -137,9 +137,21 @@ _queues = (
     .order_by(func.min(inbox.c.received_at))
     .limit(MAX_TURNS)
 )
-_waiting = select(inbox.c.session, func.count()).where(is_waiting).group_by(inbox.c.session)
-_unfinished = select(turns.c.session, turns.c.parked).where(is_running, is_turn)
-_costs = select(usage.c.session, func.sum(usage.c.cost)).group_by(usage.c.session)
+_keys: BindParameter[str] = bindparam("keys", expanding=True)
+_newest = (
+    select(sessions.c.key)
+    .where(sessions.c.parent.is_(None))
+    .order_by(sessions.c.last_at.desc())
+    .limit(bindparam("size"))
+)
+_newest_rows = (
+    select(sessions.c.key, sessions.c.address, shown_title.label("title"), sessions.c.last_at)
+    .where(sessions.c.key.in_(_keys))
+    .order_by(sessions.c.last_at.desc())
+)
+_waiting = select(inbox.c.session, func.count()).where(is_waiting, inbox.c.session.in_(_keys)).group_by(inbox.c.session)
+_unfinished = select(turns.c.session, turns.c.parked).where(is_running, is_turn, turns.c.session.in_(_keys))
+_costs = select(usage.c.session, func.sum(usage.c.cost)).where(usage.c.session.in_(_keys)).group_by(usage.c.session)
 
 
 def overview(connection: Connection, midnight: datetime) -> Overview:
@@ -182,15 +194,11 @@ def _open_turns(connection: Connection, query: Select[Any]) -> tuple[OpenTurn, .
 
 def conversation_rows(connection: Connection, limit: int = MAX_CONVERSATIONS) -> tuple[ConversationRow, ...]:
     """The conversations with the newest messages, newest first."""
-    waiting: dict[str, int] = dict(connection.execute(_waiting).all())
-    parked: dict[str, bool] = dict(connection.execute(_unfinished).all())
-    costs: dict[str, float] = dict(connection.execute(_costs).all())
-    found = connection.execute(
-        select(sessions.c.key, sessions.c.address, shown_title.label("title"), sessions.c.last_at)
-        .where(sessions.c.parent.is_(None))
-        .order_by(sessions.c.last_at.desc())
-        .limit(limit)
-    )
+    keys = {"keys": connection.execute(_newest, {"size": limit}).scalars().all()}
+    found = connection.execute(_newest_rows, keys).all()
+    waiting: dict[str, int] = dict(connection.execute(_waiting, keys).all())
+    parked: dict[str, bool] = dict(connection.execute(_unfinished, keys).all())
+    costs: dict[str, float] = dict(connection.execute(_costs, keys).all())
     return tuple(
         ConversationRow(
             row.key,

@@ -87,6 +87,8 @@ async def open_postgres(url: URL, committed: OnCommitted = untold) -> AsyncItera
 class PostgresEngine:
     """Implements `gateway.store.engine.Engine`. Made by `open_postgres`."""
 
+    is_shared = True
+
     def __init__(self, database: Database, url: URL, lanes: Sequence[Writer], sessions: _Sessions) -> None:
         self._database = database
         self._url = url

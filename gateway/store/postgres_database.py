@@ -6,14 +6,16 @@ import importlib
 import json
 import logging
 import re
+import time
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, inspect, select
+from sqlalchemy import URL, Connection, Engine, create_engine, func, inspect, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from agent import gate
 from gateway.store.errors import StoreCorrupt, StoreFailed, StoreTooNew, StoreUnreachable
-from gateway.store.schema import REVISION, alembic_version, metadata
+from gateway.store.schema import REVISION, alembic_version, metadata, workers
+from gateway.store.schema_support import UNFINISHED_COPY, found_schema, is_usable, unfinished_copy
 from gateway.store.sqlite_file import create
 
 _REFUSED = re.compile(r"\\\\u(?:0000|d[89a-f])")
@@ -38,29 +40,32 @@ in the middle holds up nobody."""
 OPENING = 0x1E8
 """The class of the advisory lock of a process that creates or migrates the tables."""
 
+WRITING = 0x1E7
+"""The class of the advisory locks of writes; the number in it is that of a conversation. `ALL` is held shared by every
+write."""
+
+ALL = 0
+
+LOCK_WAIT = 2.0
+"""Seconds for which an upgrade waits for a lock, and others behind it."""
+
+UPGRADE_PATIENCE = 60.0
+"""Seconds for which an upgrade is tried again while others hold the tables."""
+
+_LOCKED = frozenset({"55P03", "40P01"})
+"""SQLSTATE: lock not available, deadlock."""
+
+
+COMMAND = "interject command"
+"""How connections of commands are named in the server's list; those of gateways are named `interject`."""
+
 
 def open_database(url: URL, connections: int) -> Engine:
-    """The database with its newest schema. Raises `StoreTooNew`, `StoreCorrupt`, `StoreUnreachable` or
-    `StoreFailed`."""
+    """The database with its newest schema, or one that is newer and can be used. Raises `StoreTooNew`, `StoreCorrupt`,
+    `StoreUnreachable` or `StoreFailed`."""
+    engine = connect(url, connections)
     try:
-        importlib.import_module("psycopg")
-    except ImportError as error:
-        raise StoreFailed(
-            "[store] url names a PostgreSQL database, for which a part is missing: install interject[postgres]"
-        ) from error
-    settings = f"-c idle_in_transaction_session_timeout={MAX_IDLE * 1000} -c timezone=UTC"
-    engine = create_engine(
-        url.set(drivername=DRIVER),
-        pool_size=connections,
-        max_overflow=0,
-        pool_use_lifo=True,
-        isolation_level="READ COMMITTED",
-        json_serializer=_json,
-        connect_args={"application_name": "interject", "options": settings, **CONNECTING},
-    )
-    try:
-        with engine.begin() as connection:
-            _make_current(connection, url)
+        _make_current(engine, url)
     except SQLAlchemyError as error:
         engine.dispose()
         raise explain(url, error) from error
@@ -70,28 +75,121 @@ def open_database(url: URL, connections: int) -> Engine:
     return engine
 
 
-def _make_current(connection: Connection, url: URL) -> None:
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({OPENING}, 0)")
-    tables = inspect(connection).get_table_names()
-    if not tables:
-        _give_indexes_their_conditions()
-        create(connection)
+def connect(url: URL, connections: int, *, name: str = "interject", max_idle: float = MAX_IDLE) -> Engine:
+    """The database as it is; nothing is asked of it yet. `name` is shown in its list of connections; it ends
+    transactions that wait for longer than `max_idle` seconds. Raises `StoreFailed` without the library for it."""
+    try:
+        importlib.import_module("psycopg")
+    except ImportError as error:
+        raise StoreFailed(
+            "[store] url names a PostgreSQL database, for which a part is missing: install interject[postgres]"
+        ) from error
+    given = url.query.get("options", "")
+    options = f"{given if isinstance(given, str) else ' '.join(given)} -c timezone=UTC"
+    settings = f"{options} -c idle_in_transaction_session_timeout={max_idle * 1000:.0f}"
+    return create_engine(
+        url.set(drivername=DRIVER),
+        pool_size=connections,
+        max_overflow=0,
+        pool_use_lifo=True,
+        isolation_level="READ COMMITTED",
+        json_serializer=_json,
+        connect_args={
+            "application_name": name,
+            **{option: value for option, value in CONNECTING.items() if option not in url.query},
+            "options": settings.strip(),
+        },
+    )
+
+
+def _make_current(engine: Engine, url: URL) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({OPENING}, 0)")
+        tables = inspect(connection).get_table_names()
+        if not tables:
+            create_tables(connection)
+            return
+        if UNFINISHED_COPY in tables:
+            raise unfinished_copy(shown(url))
+        if alembic_version.name not in tables:
+            raise StoreCorrupt(shown(url), "it holds tables of another program")
+        found, oldest = found_schema(connection)
+    if is_usable(found, oldest):
+        if found != REVISION:
+            log.info("the database has the newer schema %s, with which this version works too", found)
         return
-    if alembic_version.name not in tables:
-        raise StoreCorrupt(shown(url), "it holds tables of another program")
-    found = connection.execute(select(alembic_version.c.version_num)).scalar() or ""
-    if found == REVISION:
-        return
+    _upgrade(engine, url, found)
+
+
+def create_tables(connection: Connection) -> None:
+    """Creates all tables in an empty database."""
+    give_indexes_their_conditions()
+    create(connection)
+
+
+def _upgrade(engine: Engine, url: URL, found: str) -> None:
+    """Upgrades the database in one transaction, between the writes of gateways that use it already. It waits shortly
+    for each lock, because everybody else waits behind it, and tries again."""
     # Alembic takes longer to load than the rest of the store; most starts do not need it.
-    from gateway.store.migrate import has_revision, upgrade
+    from gateway.store.migrate import has_revision
 
     if not has_revision(found):
         raise StoreTooNew(shown(url), found)
-    log.info("the database is upgraded from the schema %s to %s", found, REVISION)
+    until = time.monotonic() + UPGRADE_PATIENCE
+    while True:
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({OPENING}, 0)")
+                if not is_usable(*found_schema(connection)):
+                    upgrade_tables(connection, url)
+            return
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _LOCKED:
+                raise
+            if time.monotonic() > until:
+                raise StoreFailed(
+                    f"the database {shown(url)} cannot be upgraded from the schema {found} to {REVISION}: other "
+                    "connections keep its tables locked. Look for long transactions with `interject doctor`, then "
+                    "start again"
+                ) from error
+            time.sleep(0.2)
+
+
+def upgrade_tables(connection: Connection, url: URL) -> None:
+    """Runs the missing migrations in the connection's transaction, while nobody else writes. Raises `StoreFailed` if
+    gateways run that could not go on, and `DBAPIError` with 55P03 if somebody holds a lock for too long."""
+    from gateway.store.migrate import upgrade
+
+    before, _ = found_schema(connection)
+    log.info("the database is upgraded from the schema %s to %s", before, REVISION)
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LOCK_WAIT * 1000:.0f}")
+    lock_everything(connection)
     upgrade(connection)
+    _, oldest = found_schema(connection)
+    if oldest > before and (running := count_running(connection)):
+        raise StoreFailed(
+            f"the database {shown(url)} cannot be upgraded from the schema {before} to {REVISION} beside the "
+            f"{running} gateways that use it: their version would not understand it. Nothing was changed. Stop them, "
+            "then start this version"
+        )
 
 
-def _give_indexes_their_conditions() -> None:
+def lock_everything(connection: Connection) -> None:
+    """Nobody else writes until the transaction ends."""
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITING}, {ALL})")
+
+
+_running = (
+    select(func.count()).select_from(workers).where(workers.c.until > func.extract("epoch", func.clock_timestamp()))
+)
+
+
+def count_running(connection: Connection) -> int:
+    """How many gateways use the database at this moment."""
+    return connection.execute(_running).scalar_one() if inspect(connection).has_table(workers.name) else 0
+
+
+def give_indexes_their_conditions() -> None:
     """The schema names the conditions of partial indexes for SQLite only, so that PostgreSQL's part of SQLAlchemy is
     loaded where there is such a database."""
     for table in metadata.tables.values():
@@ -139,6 +237,8 @@ def explain(url: URL, error: SQLAlchemyError) -> StoreFailed:
             why = "its disk is full. Make room; nothing else is needed"
         case "25006":
             why = "it is read-only, as a standby server is. Give [store] url the primary server"
+        case "42P01" | "3F000":
+            why = "it holds no data of interject yet. Start the gateway once with `interject run`"
         case "53300":
             why = f"it has no connection left ({words}). Raise its max_connections"
         case _:

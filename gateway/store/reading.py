@@ -6,14 +6,12 @@ import re
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
-from sqlalchemy import BindParameter, Connection, Integer, and_, bindparam, func, or_, select, union_all
+from sqlalchemy import BindParameter, Connection, Integer, and_, bindparam, func, or_, select
 
 from agent.log import TurnOutcome, load
 from channels.address import Address, Sender
-from gateway.sessions import person_key
-from gateway.store.encoding import address_from_json, attachments_from_json, sender_from_json
-from gateway.store.fetching import unfetched_from
-from gateway.store.records import Command, InboxRow, PastTurn, Pending, StoredConversation, Turn
+from gateway.store.encoding import address_from_json, attachments_from_json
+from gateway.store.records import Command, InboxRow, PastTurn, StoredConversation, Turn
 from gateway.store.schema import (
     AnyRow,
     inbox,
@@ -21,10 +19,7 @@ from gateway.store.schema import (
     is_ended,
     is_message,
     is_running,
-    is_side_question,
     is_turn,
-    is_undelivered,
-    is_waiting,
     sessions,
     turn_log,
     turns,
@@ -57,6 +52,9 @@ _history = (
 
 _turns_with_logs = select(turns, turn_log.c.entry).select_from(_with_log)
 _one_turn = _turns_with_logs.where(turns.c.id == bindparam("turn_id")).order_by(turn_log.c.n)
+_several_turns = _turns_with_logs.where(turns.c.id.in_(bindparam("ids", expanding=True))).order_by(
+    turns.c.number, turn_log.c.n
+)
 _turns_of = _turns_with_logs.where(turns.c.session == _of_session, turns.c.generation == _of_generation).order_by(
     turns.c.number, turn_log.c.n
 )
@@ -87,23 +85,10 @@ _senders = (
     .group_by(inbox.c.session, inbox.c.sender_id)
 )
 
-_people_of_turns = select(turns.c.session, turns.c.address, turns.c.principal).where(is_turn, is_running)
-
-# Newest first: in a mapping, the oldest one remains.
-_waiting_people = (
-    select(inbox.c.session, inbox.c.channel, inbox.c.sender_id)
-    .where(is_waiting, is_message)
-    .order_by(inbox.c.id.desc())
-)
-
-# Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
-_commands = select(inbox).where(is_waiting, is_command)
-_unfetched = select(inbox).where(is_waiting, is_message, inbox.c.ready.is_(False))
-
-_is_said = and_(inbox.c.kind == "new", inbox.c.source == "person", inbox.c.state != "refused")
+is_said = and_(inbox.c.kind == "new", inbox.c.source == "person", inbox.c.state != "refused")
 _title = (
     select(func.substr(inbox.c.text, 1, MAX_TITLE_LENGTH))
-    .where(inbox.c.session == sessions.c.key, inbox.c.generation == sessions.c.generation, _is_said)
+    .where(inbox.c.session == sessions.c.key, inbox.c.generation == sessions.c.generation, is_said)
     .order_by(inbox.c.id)
     .limit(1)
     .scalar_subquery()
@@ -111,7 +96,7 @@ _title = (
 shown_title = func.coalesce(func.substr(sessions.c.title, 1, MAX_TITLE_LENGTH), _title)
 """A session's title, or else the beginning of its first message."""
 
-_is_running = (
+is_running_conversation = (
     select(turns.c.number).where(turns.c.session == sessions.c.key, is_turn, is_running, ~turns.c.parked).exists()
 )
 _conversations = (
@@ -120,7 +105,7 @@ _conversations = (
         sessions.c.address,
         shown_title.label("title"),
         sessions.c.last_at,
-        _is_running.label("running"),
+        is_running_conversation.label("running"),
         sessions.c.archived_at.is_not(None).label("archived"),
     )
     .where(sessions.c.channel == bindparam("channel"), sessions.c.parent.is_(None))
@@ -130,7 +115,7 @@ _conversations = (
 _with_words = (
     select(inbox.c.session)
     .join(sessions, and_(sessions.c.key == inbox.c.session, sessions.c.generation == inbox.c.generation))
-    .where(_is_said, inbox.c.text.ilike(bindparam("pattern"), escape="\\"))
+    .where(is_said, inbox.c.text.ilike(bindparam("pattern"), escape="\\"))
     .distinct()
 )
 _earlier_parts = (
@@ -145,7 +130,7 @@ _earlier_parts = (
         sessions.c.channel == bindparam("channel"),
         sessions.c.parent.is_(None),
         inbox.c.generation.between(0, sessions.c.generation - 1),
-        _is_said,
+        is_said,
     )
     .group_by(inbox.c.session, inbox.c.generation)
     .subquery()
@@ -163,41 +148,17 @@ _earlier = (
     .limit(MAX_EARLIER)
 )
 
-_undelivered = select(turns.c.id).where(is_undelivered, or_(is_ended, turns.c.parked)).order_by(turns.c.number)
-_open_since = union_all(
-    select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(is_waiting, is_message),
-    select(turns.c.session, turns.c.started_at).where(is_turn, is_running),
-).subquery()
-_side_questions = select(turns.c.id).where(is_side_question, is_running).order_by(turns.c.number)
-_unfinished = select(_open_since.c.session).group_by(_open_since.c.session).order_by(func.min(_open_since.c.since))
-
-
-def pending(connection: Connection) -> Pending:
-    """What a process that starts finds to do."""
-    return Pending(
-        commands=tuple(map(_command_from, sorted(connection.execute(_commands), key=_id))),
-        sessions=tuple(connection.execute(_unfinished).scalars()),
-        people=_people(connection),
-        unfetched=tuple(map(unfetched_from, sorted(connection.execute(_unfetched), key=_id))),
-        undelivered=tuple(connection.execute(_undelivered).scalars()),
-        side_questions=tuple(connection.execute(_side_questions).scalars()),
-    )
-
-
-def _people(connection: Connection) -> dict[str, str]:
-    """By session, whose turn is unfinished, else whose message is the first unread one."""
-    waiting = {row.session: person_key(row.channel, row.sender_id) for row in connection.execute(_waiting_people)}
-    return waiting | {
-        row.session: person_key(address_from_json(row.address).channel, sender_from_json(row.principal).id)
-        for row in connection.execute(_people_of_turns)
-    }
-
 
 def turn(connection: Connection, turn_id: str) -> Turn:
     """Any turn, whatever its state. Raises `LookupError`."""
     for found in turns_from(connection.execute(_one_turn, {"turn_id": turn_id})):
         return found
     raise LookupError(f"there is no turn {turn_id}")
+
+
+def turns_by_id(connection: Connection, ids: Collection[str]) -> tuple[Turn, ...]:
+    """Those of the turns that there are, whatever their state, in the order in which they began."""
+    return tuple(turns_from(connection.execute(_several_turns, {"ids": list(ids)})))
 
 
 def turns_of(connection: Connection, session: str, generation: int | None = None) -> tuple[Turn, ...]:

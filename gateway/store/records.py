@@ -252,7 +252,7 @@ class Unfetched:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What a process that starts finds to do."""
+    """What a worker finds to do that nobody else does any more."""
 
     commands: tuple[Command, ...]
     sessions: tuple[str, ...]
@@ -265,6 +265,10 @@ class Pending:
     """Ended and parked turns whose reply has not been confirmed by the platform, oldest first."""
     side_questions: tuple[str, ...] = ()
     """Questions on the side (turn ids) whose answer is not given yet, oldest first."""
+    background: tuple[int, ...] = ()
+    """Background work (ids) that goes on, oldest first."""
+    awaiting: tuple[tuple[str, bool], ...] = ()
+    """Turns that waited for tasks, and whether they still do."""
 
 
 @dataclass(frozen=True, slots=True)

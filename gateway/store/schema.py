@@ -34,8 +34,11 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0019"
+REVISION = "0021"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
+
+OLDEST = "0021"
+"""The oldest revision whose programs may use a database of the newest one; as the migrations say it."""
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -182,6 +185,8 @@ inbox = Table(
     Column("level", Integer, nullable=False, server_default=text("2")),
     # The row of the message whose late files these are.
     Column("follows", Integer),
+    # Who answers the command, or fetches the files.
+    Column("worker", String(64)),
     # Of what a program has sent: the same event with another one is not the same message.
     Column("digest", String(64)),
     UniqueConstraint("channel", "event_id"),
@@ -434,6 +439,34 @@ web_sessions = Table(
 )
 """People of chat platforms who are signed in to the web server."""
 
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("host", SafeText, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("started_at", Timestamp, nullable=False),
+    # On the database's clock, in seconds since 1970.
+    Column("until", Double, nullable=False),
+    Column("running", Integer, nullable=False),
+    Column("room", Integer, nullable=False),
+    Column("draining", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The processes that use the database. Each is alive as long as its row is here."""
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("worker", String(64), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("state", Json, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Connections to platforms that only one worker may have: held as long as the worker is alive."""
+
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")
 is_refused = inbox.c.state == literal_column("'refused'")
@@ -466,3 +499,10 @@ alembic_version = Table(
     Column("version_num", String(32), nullable=False, primary_key=True),
 )
 """Alembic's own table, for reading the revision of a database and for marking a new one."""
+
+schema_support = Table(
+    "schema_support",
+    MetaData(naming_convention=metadata.naming_convention),
+    Column("oldest", String(32), nullable=False, primary_key=True),
+)
+"""The oldest revision whose programs may use the database: one row, written by migrations."""

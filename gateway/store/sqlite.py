@@ -69,6 +69,8 @@ class _FileTransactions:
 class SqliteEngine:
     """Implements `gateway.store.engine.Engine`. Made by `open_sqlite`."""
 
+    is_shared = False
+
     def __init__(self, path: Path, writer: Writer) -> None:
         self._path = path
         self._writer = writer

@@ -20,7 +20,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.private_files import private_file
 from gateway.store.errors import StoreBusy, StoreCorrupt, StoreFailed, StoreTooNew
-from gateway.store.schema import REVISION, alembic_version, metadata
+from gateway.store.schema import OLDEST, REVISION, alembic_version, metadata, schema_support
+from gateway.store.schema_support import UNFINISHED_COPY, is_usable, unfinished_copy
 
 log = logging.getLogger(__name__)
 
@@ -100,16 +101,19 @@ def open_current(path: Path, *, back_up: bool = True) -> Engine:
 
     Raises `StoreCorrupt` or `StoreTooNew` before anything was changed, or `StoreFailed`.
     """
-    found = _find_revision(path)
-    if found and found != REVISION:
+    found, oldest = _find_schema(path)
+    is_current = found is None or is_usable(found, oldest)
+    if found and not is_current:
         _prepare_upgrade(path, found, back_up=back_up)
+    elif found and found != REVISION:
+        log.info("the database has the newer schema %s, with which this version works too", found)
     engine = create_engine(f"sqlite:///{path}")
     prepare_writing(engine)
     try:
         with engine.begin() as connection:
             if found is None:
                 create(connection)
-            elif found != REVISION:
+            elif not is_current:
                 _upgrade(connection)
     except DBAPIError as error:
         engine.dispose()
@@ -120,11 +124,12 @@ def open_current(path: Path, *, back_up: bool = True) -> Engine:
     return engine
 
 
-def _find_revision(path: Path) -> str | None:
-    """The file's schema revision: None for a new file, "" for one that Alembic has prepared but not filled yet."""
+def _find_schema(path: Path) -> tuple[str | None, str]:
+    """The file's schema revision, and the oldest one whose programs may use it. None for a new file, "" for one that
+    Alembic has prepared but not filled yet."""
     try:
         if not path.exists() or path.stat().st_size == 0:
-            return None
+            return None, ""
         with path.open("rb") as file:
             if file.read(len(HEADER)) != HEADER:
                 raise StoreCorrupt(path, "it is not an SQLite database")
@@ -132,7 +137,7 @@ def _find_revision(path: Path) -> str | None:
         raise StoreFailed(f"{path} cannot be read: {error.strerror}") from error
     try:
         with closing(sqlite3.connect(read_only_uri(path), uri=True)) as database:
-            return _revision(database, path)
+            return _schema(database, path)
     except sqlite3.DatabaseError as error:
         raise StoreCorrupt(path, f"it is damaged ({error})") from error
 
@@ -143,25 +148,37 @@ def read_only_uri(path: Path) -> str:
     return f"file:{quote(str(path))}?{'mode=ro' if journal.exists() else 'immutable=1'}"
 
 
-def _revision(database: sqlite3.Connection, path: Path) -> str | None:
+def _schema(database: sqlite3.Connection, path: Path) -> tuple[str | None, str]:
     if path.stat().st_size <= MAX_CHECKED_SIZE:
         finding = database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if finding != "ok":
             raise StoreCorrupt(path, f"it is damaged ({finding})")
     tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables:
-        return None
+        return None, ""
+    if UNFINISHED_COPY in tables:
+        raise unfinished_copy(path)
     if alembic_version.name not in tables:
         raise StoreCorrupt(path, "it is a database of another program")
     row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(row[0]) if row else ""
+    revision = str(row[0]) if row else ""
+    if schema_support.name not in tables:
+        return revision, revision
+    row = database.execute("SELECT oldest FROM schema_support").fetchone()
+    return revision, str(row[0]) if row else revision
 
 
 def create(connection: Connection) -> None:
     """Creates all tables as the migrations would, without the cost of loading Alembic."""
     metadata.create_all(connection)
-    alembic_version.create(connection)
-    connection.execute(insert(alembic_version).values(version_num=REVISION))
+    mark_current(connection)
+
+
+def mark_current(connection: Connection) -> None:
+    """The tables are there, and are those of the newest schema."""
+    for table, values in ((alembic_version, {"version_num": REVISION}), (schema_support, {"oldest": OLDEST})):
+        table.create(connection)
+        connection.execute(insert(table).values(values))
 
 
 def _prepare_upgrade(path: Path, found: str, *, back_up: bool) -> None:

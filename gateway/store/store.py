@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import wraps
+from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
 from gateway.store import (
+    adoption,
     api_keys,
     arrivals,
     audit,
@@ -51,8 +53,10 @@ from gateway.store import (
     undo,
     usage,
     web_sessions,
+    workers,
 )
 from gateway.store.engine import Engine, Job
+from gateway.store.errors import StoreError
 from gateway.store.records import PastTurn
 from gateway.store.scope import (
     WHOLE,
@@ -78,15 +82,23 @@ DECODED_IN_PLACE = 100
 
 
 @asynccontextmanager
-async def open_store(url: str, *, worker: str | None = None, committed: OnCommitted = untold) -> AsyncIterator[Store]:
+async def open_store(
+    url: str, *, worker: str | None = None, committed: OnCommitted = untold, lease: float = workers.LEASE
+) -> AsyncIterator[Store]:
     """The store at a URL like `sqlite:////var/lib/interject/interject.db`, created or migrated first.
 
-    `worker` names this process in the turns that it holds; by default a unique name. `committed` is told of each
-    transaction. Raises `StoreBusy`,
+    `worker` names this process in the turns that it holds; by default a unique name. It is alive for `lease` seconds
+    and longer if it beats, see `gateway.store.workers`. `committed` is told of each transaction. Raises `StoreBusy`,
     `StoreCorrupt`, `StoreTooNew` or `StoreFailed`.
     """
     async with open_engine(url, committed) as engine:
-        yield Store(engine, worker or uuid4().hex)
+        store = Store(engine, worker or uuid4().hex)
+        await store.enlist(version("interject"), lease, alone=not engine.is_shared)
+        try:
+            yield store
+        finally:
+            with suppress(StoreError):
+                await store.leave()
 
 
 def open_engine(url: str, committed: OnCommitted = untold) -> AbstractAsyncContextManager[Engine]:
@@ -163,7 +175,7 @@ class Store:
         return await self._engine.read(query)
 
     # Messages
-    accept = writes(arrivals.accept, by_session)
+    accept = writes_as_worker(arrivals.accept, by_session)
     accept_and_begin = writes_as_worker(arrivals.accept_and_begin, by_session)
     unfetched = writes(fetching.unfetched, by_row)
     mark_ready = writes(fetching.mark_ready, by_row)
@@ -216,7 +228,20 @@ class Store:
     resume_side_question = writes_as_worker(command_turns.resume_side_question, by_turn)
     turn = reads(reading.turn)
     turns_of = reads(reading.turns_of)
-    pending = writes(reading.pending, apart("pending"))
+    pending = writes_as_worker(adoption.pending)
+    own_undelivered = writes_as_worker(adoption.undelivered_of, apart("pending"))
+
+    # Workers
+    enlist = writes_as_worker(workers.enlist, apart("workers"))
+    beat = writes_as_worker(workers.beat, apart("workers"))
+    leave = writes_as_worker(workers.leave, apart("workers"))
+    bury = writes_as_worker(workers.bury)
+    list_workers = writes(workers.listed, apart("workers"))
+    drain_worker = writes(workers.drain, apart("workers"))
+    take_lease = writes_as_worker(workers.take_lease, apart("leases"))
+    release_lease = writes_as_worker(workers.release_lease, apart("leases"))
+    save_lease_state = writes_as_worker(workers.save_lease_state, apart("leases"))
+    own_stops = writes_as_worker(workers.stops, apart("workers"))
 
     async def history(self, session: str) -> tuple[PastTurn, ...]:
         """The ended turns since the last `/new`, without answered commands and undone turns, oldest first."""

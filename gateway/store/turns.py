@@ -13,6 +13,7 @@ from agent.journal import TurnLost
 from agent.log import CallEnded, Ended, Entry, InputEnded, MessagesRead, ModelAnswered, Resumed, dump, load
 from channels.address import Sender
 from gateway.store import audit, inbox, input_requests, logs
+from gateway.store.adoption import RESERVED, reserved_for
 from gateway.store.decisions import RELEASED
 from gateway.store.encoding import address_from_json
 from gateway.store.inbox import (
@@ -33,6 +34,7 @@ from gateway.store.records import AuditEvent, Turn
 from gateway.store.schema import AnyRow, is_running, is_turn, turn_log, turns
 from gateway.store.sessions import current_generation
 from gateway.store.turn_rows import insert_running, level_of, new_turn, turn_from, with_settings
+from gateway.store.workers import alive
 
 _running_turn = select(turns).where(turns.c.session == bindparam("session"), is_turn, is_running)
 _newest = (
@@ -106,7 +108,7 @@ _end_turn = (
 
 def claim(connection: Connection, worker: str, session: str) -> Turn | None:
     """The session's turn to work on: an unfinished one that another worker left, or a new one that reads the waiting
-    messages. None when there is nothing to read, or when this worker holds the session's turn already.
+    messages. None when there is nothing to read, or when a worker that is alive holds the session's turn.
 
     A parked turn is resumed when people have answered it, when its decision is made, or when it is to stop.
     """
@@ -117,7 +119,9 @@ def claim(connection: Connection, worker: str, session: str) -> Turn | None:
         return _resume_parked(connection, left, worker)
     if left.worker == RELEASED:
         return _take_over_from(connection, left, worker)
-    return None if left.worker == worker else resume(connection, left, worker)
+    if left.worker != reserved_for(worker) and alive(connection, left.worker.removeprefix(RESERVED)):
+        return None
+    return resume(connection, left, worker)
 
 
 def begin_if_idle(connection: Connection, worker: str, session: str) -> Turn | None:

@@ -13,9 +13,9 @@ from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import MessageState
 from gateway.store.encoding import address_from_json, attachments_from_json
-from gateway.store.reading import as_written, is_listed
+from gateway.store.reading import HIDDEN_COMMANDS, as_written, is_listed
 from gateway.store.records import RowState
-from gateway.store.schema import AnyRow, inbox, sessions, turns
+from gateway.store.schema import AnyRow, inbox, is_command, sessions, turns
 from gateway.store.sessions import current_generation
 
 
@@ -51,6 +51,9 @@ _messages = select(inbox, turns.c.state.label("turn_state"), turns.c.reason.labe
     inbox.outerjoin(turns, turns.c.id == inbox.c.turn)
 )
 _some = _messages.where(inbox.c.id.in_(bindparam("ids", expanding=True)), is_listed).order_by(inbox.c.id)
+_hidden = _messages.where(
+    inbox.c.id.in_(bindparam("ids", expanding=True)), is_command, inbox.c.command.in_(HIDDEN_COMMANDS)
+).order_by(inbox.c.id)
 _read_by = _messages.where(inbox.c.turn == bindparam("of_turn"), is_listed).order_by(inbox.c.id)
 _all_of = _messages.where(
     inbox.c.session == bindparam("session"),
@@ -77,6 +80,11 @@ _any_of = (
 def messages(connection: Connection, ids: Collection[int]) -> tuple[WatchedMessage, ...]:
     """Those of the messages with these ids that screens list."""
     return tuple(map(_message_from, connection.execute(_some, {"ids": list(ids)})))
+
+
+def hidden_commands(connection: Connection, ids: Collection[int]) -> tuple[WatchedMessage, ...]:
+    """Those of the messages with these ids that are commands of which screens list the answers only."""
+    return tuple(map(_message_from, connection.execute(_hidden, {"ids": list(ids)})))
 
 
 def read_by(connection: Connection, turn: str) -> tuple[WatchedMessage, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from agent.agent import Agent
 from agent.background import BackgroundError, BackgroundItem, DelegatedTask, no_costs, no_output
@@ -113,14 +114,16 @@ class BackgroundWork:
         """The turn's end is stored."""
         await self._delegated.turn_ended(record)
 
-    async def resume(self) -> None:
-        """Resumes the tasks of an earlier process; its calls are lost. Turns may run already."""
-        for row in await self._stored.write_until_stored(background_rows.running):
+    async def resume(self, left: Collection[int], awaiting: Iterable[tuple[str, bool]]) -> None:
+        """Resumes the tasks among what another worker has left; its calls are lost. `awaiting` are the turns that
+        waited for tasks, and whether they still do. Turns may run already."""
+        for row_id in left:
+            row = await self._stored.write_until_stored(partial(background_rows.by_id, row_id=row_id))
             if row.kind == "call":
                 await self._calls.lost(row)
             else:
                 await self._delegated.resume(row)
-        await self._delegated.resume_waiting()
+        await self._delegated.resume_waiting(awaiting)
 
     # For people and turns. All raise `StoreError`.
 

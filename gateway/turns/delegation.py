@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -170,9 +170,9 @@ class DelegatedTasks:
         self._start_timer(row)
         await self._stored.finish(partial(background.finish_task, child=row.child))
 
-    async def resume_waiting(self) -> None:
-        """Goes on with the turns of an earlier process that waited for tasks."""
-        for turn_id, waits in await self._stored.write_until_stored(background_rows.awaiting):
+    async def resume_waiting(self, awaiting: Iterable[tuple[str, bool]]) -> None:
+        """Goes on with the turns of another worker that waited for tasks, or ends their waiting."""
+        for turn_id, waits in awaiting:
             if waits:
                 self._waiting_turns.add(turn_id)
             else:

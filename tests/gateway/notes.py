@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from agent.log import Ended, MessagesRead, ModelAnswered, Text
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
-from gateway.store import Store, arrivals
-from gateway.store.records import Arrival, Turn
+from gateway.store import Store, adoption, arrivals, workers
+from gateway.store.records import Arrival, Pending, Turn
 from tests.engines import engines
 
 ANN = Sender("1", "Ann", "ann")
@@ -106,3 +108,16 @@ def first_words(turn: Turn) -> list[str]:
 async def states(store: Store, session: str = SESSION) -> dict[str, str]:
     """The state of each message that a screen would show, by its text."""
     return {row.text: row.state for row in await store.rows(session)}
+
+
+async def left_behind(store: Store) -> Pending:
+    """What the next process would find if this one ended now."""
+
+    def find(connection: Connection) -> Pending:
+        with connection.begin_nested() as trial:
+            workers.leave(connection, store.worker)
+            found = adoption.pending(connection, "next")
+            trial.rollback()
+        return found
+
+    return await store.write(find)

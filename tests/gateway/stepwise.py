@@ -61,6 +61,7 @@ from agent.loop.turn import MAX_RESTARTS
 from channels.message import InboundMessage
 from gateway.sessions import is_child, session_key
 from gateway.store import (
+    adoption,
     arrivals,
     background,
     background_rows,
@@ -72,7 +73,6 @@ from gateway.store import (
     finish_up,
     inbox,
     questions,
-    reading,
     sessions,
     turns,
     undo,
@@ -217,7 +217,7 @@ class Gateway:
         if message.kind == "new" and session not in self.active and not self._closing:
             arrival, record = self.do(arrivals.accept_and_begin, self._worker, message, session, None, options)
         else:
-            arrival = self.do(arrivals.accept, message, session, None, options)
+            arrival = self.do(arrivals.accept, self._worker, message, session, None, options)
         assert arrival is not None
         if record is not None:
             self._serve(ActiveTurn(session), record)
@@ -650,8 +650,8 @@ class Gateway:
     # Beginning
 
     def _resume(self) -> None:
-        pending = self.do(reading.pending)
-        for row in self.do(background_rows.running):
+        pending = self.do(adoption.pending, self._worker)
+        for row in (self.do(background_rows.by_id, row_id) for row_id in pending.background):
             ending = BackgroundResult("lost", background.LOST)
             finished = (
                 self.do(background.end_call, row.id, ending)
@@ -659,7 +659,7 @@ class Gateway:
                 else self.do(background.finish_task, row.child or "")
             )
             self._settle(() if finished is None else (finished,))
-        for turn_id, waits in self.do(background_rows.awaiting):
+        for turn_id, waits in pending.awaiting:
             if waits:
                 self._waiting.add(turn_id)
             else:

@@ -37,7 +37,7 @@ from gateway.store.background_rows import listed
 from gateway.store.records import Busy, Turn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import SpendingLimits
-from tests.gateway.notes import ANN, COMPLETED, HERE, PICTURE, SESSION, begin, first_words, message, url_of
+from tests.gateway.notes import ANN, COMPLETED, HERE, PICTURE, SESSION, begin, first_words, left_behind, message, url_of
 from tests.gateway.play import Play, playing, storing, until
 
 T = TypeVar("T")
@@ -145,7 +145,8 @@ async def working(folder: Path, limits: Limits = DEFAULT_LIMITS, worker: str = "
     async with open_store(url_of(folder), worker=worker) as store:
         stage = Stage(folder, store, limits)
         async with stage.background:
-            await stage.background.resume()
+            pending = await store.pending()
+            await stage.background.resume(pending.background, pending.awaiting)
             yield stage
         for task in stage.doing:
             task.cancel()
@@ -379,7 +380,7 @@ async def test_delegated_sessions_are_known_by_their_key() -> None:
 async def test_nobody_is_to_be_shown_the_reply_of_a_delegated_turn(stage: Stage) -> None:
     await stage.delegated(await stage.turn())
     await stage.end(await begin(stage.store, CHILD))
-    assert (await stage.store.pending()).undelivered == ()
+    assert (await left_behind(stage.store)).undelivered == ()
 
 
 async def test_a_delegated_turn_that_fails_fails_the_call_with_the_reason(stage: Stage) -> None:

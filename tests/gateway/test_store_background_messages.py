@@ -22,6 +22,7 @@ from tests.gateway.notes import (
     begin,
     finish,
     first_words,
+    left_behind,
     message,
     states,
     tell,
@@ -123,7 +124,7 @@ async def test_sessions_of_tasks_are_no_conversations(store: Store) -> None:
     await delegate(store, turn := await begin(store), SESSION, CHILD, turn.id)
     assert [each.session for each in await store.conversations("telegram")] == [SESSION]
     assert [session for session, _ in await store.direct_chats("telegram", ["1"])] == [SESSION]
-    assert set((await store.pending()).sessions) == {SESSION, CHILD}
+    assert set((await left_behind(store)).sessions) == {SESSION, CHILD}
 
 
 async def test_a_chat_named_like_a_task_is_a_conversation(store: Store) -> None:

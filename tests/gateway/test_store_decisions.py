@@ -21,7 +21,7 @@ from agent.log import (
 from channels.address import Address, Sender
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, DecisionResult, Turn
-from tests.gateway.notes import ANN, HERE, SESSION, add_background_message, begin, message, tell, url_of
+from tests.gateway.notes import ANN, HERE, SESSION, add_background_message, begin, left_behind, message, tell, url_of
 
 BOB = Sender("2", "Bob")
 SOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -69,7 +69,7 @@ async def test_a_pressed_option_decides_and_the_turn_is_resumed(store: Store, nu
     assert await store.claim(SESSION) is None
     _, result = await press(store, number)
     assert (result.outcome, result.session, result.by, result.decision) == ("decided", SESSION, "Ann", made)
-    assert (await store.pending()).commands == ()
+    assert (await left_behind(store)).commands == ()
     again = await begin(store)
     assert (again.id, again.epoch) == (turn.id, turn.epoch + 1)
     assert again.entries[-2:] == (decision(), ApprovalDecided("c1", made, "Ann"))  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ async def test_of_two_presses_the_first_decides_and_the_second_learns_who_did(st
     arrival, result = await press(store, 2, by=BOB)
     assert (result.outcome, result.by, result.decision) == ("not_open", "Ann", "allowed")
     assert await last_of(store, turn) == ApprovalDecided("c1", "allowed", "Ann")
-    assert [command.id for command in (await store.pending()).commands] == [arrival.id]
+    assert [command.id for command in (await left_behind(store)).commands] == [arrival.id]
     await store.answer(arrival.id, Notice("Ann has allowed it already."))
 
 
@@ -146,7 +146,7 @@ async def test_a_decided_turn_survives_a_crash_and_is_resumed_without_a_restart_
         await ask(store)
         await press(store, 0)
     async with open_store(url_of(tmp_path)) as store:
-        assert (await store.pending()).sessions == (SESSION,)
+        assert (await left_behind(store)).sessions == (SESSION,)
         turn = await begin(store)
         assert turn.entries[-1] == ApprovalDecided("c1", "allowed", "Ann")
         assert Resumed() not in turn.entries

@@ -10,7 +10,19 @@ from agent.log import Ended, MessagesRead
 from channels.message import FileRef
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions
-from tests.gateway.notes import ANSWER, COMPLETED, PHOTO, SESSION, begin, first_words, message, states, tell, url_of
+from tests.gateway.notes import (
+    ANSWER,
+    COMPLETED,
+    PHOTO,
+    SESSION,
+    begin,
+    first_words,
+    left_behind,
+    message,
+    states,
+    tell,
+    url_of,
+)
 
 
 async def request_finish(store: Store, words: str = "and be brief", *, id: str | None = None) -> bool:
@@ -27,7 +39,7 @@ async def test_a_request_is_read_by_the_running_turn_with_its_text_and_source(st
     read = await store.read_inbox(turn.id, turn.epoch, 2)
     assert read is not None
     assert [(each.text, each.source) for each in read.messages] == [("and be brief", "wrap")]
-    assert (await store.pending()).commands == ()
+    assert (await left_behind(store)).commands == ()
 
 
 async def test_the_source_of_peoples_messages_is_a_person(store: Store) -> None:
@@ -40,7 +52,7 @@ async def test_the_source_of_peoples_messages_is_a_person(store: Store) -> None:
 async def test_without_a_running_turn_a_request_stays_a_command(store: Store) -> None:
     await tell(store)
     assert not await request_finish(store)
-    assert [command.name for command in (await store.pending()).commands] == ["wrap"]
+    assert [command.name for command in (await left_behind(store)).commands] == ["wrap"]
 
 
 async def test_a_request_is_not_accepted_twice(store: Store) -> None:

@@ -20,6 +20,7 @@ from tests.gateway.notes import (
     begin,
     finish,
     first_words,
+    left_behind,
     message,
     states,
     tell,
@@ -170,7 +171,7 @@ async def test_a_command_waits_for_its_handler_and_is_never_read_by_a_turn(store
     assert (arrival.command, arrival.wakes) == (True, None)
     assert not await store.waiting_busy(SESSION)
     assert await store.claim(SESSION) is None
-    (command,) = (await store.pending()).commands
+    (command,) = (await left_behind(store)).commands
     assert (command.id, command.name, command.arguments) == (arrival.id, "stop", "now")
 
 
@@ -338,7 +339,7 @@ async def test_stopping_withdraws_the_messages_before_the_command_and_no_others(
     assert len(await store.withdraw_waiting(SESSION, command.id, "stopped by Ann")) == 2
     assert await states(store) == {"one": "withdrawn", "two": "withdrawn", "after": "waiting"}
     assert await store.count_waiting("other") == 1
-    assert len((await store.pending()).commands) == 1
+    assert len((await left_behind(store)).commands) == 1
 
 
 async def test_text_that_databases_cannot_store_is_stored_as_far_as_possible(store: Store) -> None:

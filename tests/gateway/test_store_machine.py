@@ -16,7 +16,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, Entry, MessagesRead, ModelAnswered, Notice, Text
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, Busy, Turn
-from tests.gateway.notes import ANN, COMPLETED, HERE, PHOTO, SESSION, add_background_message, message, url_of
+from tests.gateway.notes import (
+    ANN,
+    COMPLETED,
+    HERE,
+    PHOTO,
+    SESSION,
+    add_background_message,
+    left_behind,
+    message,
+    url_of,
+)
 
 BUSY = st.sampled_from(["steer", "queue", "collect", "interrupt"])
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -208,7 +218,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _check(self) -> None:
         assert await self.store.waiting_busy(SESSION) is None
-        assert (await self.store.pending()).sessions == ()
+        assert (await left_behind(self.store)).sessions == ()
         assert await self.store.next_deadline() is None
         found = dict(await self.store.write(_all_rows))
         assert set(found) == set(self.rows)

@@ -14,6 +14,7 @@ from agent.media import Attachment
 from channels.address import Address
 from channels.channel import Sent
 from gateway.store import Store, open_store
+from gateway.store.records import Pending
 from tests.gateway.notes import (
     ANN,
     ANSWER,
@@ -25,6 +26,7 @@ from tests.gateway.notes import (
     begin,
     finish,
     first_words,
+    left_behind,
     message,
     states,
     tell,
@@ -121,7 +123,7 @@ async def test_another_worker_takes_over_an_unfinished_turn(tmp_path: Path) -> N
         await store.append(left.id, left.epoch, (ANSWER,))
         await tell(store, "two")
     async with open_store(url_of(tmp_path), worker="second") as store:
-        assert (await store.pending()).sessions == (SESSION,)
+        assert (await left_behind(store)).sessions == (SESSION,)
         turn = await begin(store)
         assert (turn.id, turn.epoch) == (left.id, left.epoch + 1)
         assert turn.entries == (*left.entries, ANSWER, Resumed())
@@ -163,7 +165,7 @@ async def test_a_command_is_answered_once(store: Store) -> None:
     turn = await store.turn(reply)
     assert turn.entries == (Notice("help yourself"), COMPLETED)
     assert (turn.kind, turn.reply_to, turn.address, turn.principal) == ("command", "x", HERE, ANN)
-    pending = await store.pending()
+    pending = await left_behind(store)
     assert (pending.commands, pending.undelivered, pending.sessions) == ((), (reply,), ())
 
 
@@ -239,7 +241,7 @@ async def test_a_turn_that_ran_while_the_session_was_reset_is_not_in_its_history
 
 
 async def test_pending_names_everything_that_a_new_process_has_to_do(store: Store) -> None:
-    assert await store.pending() == await store.pending()
+    assert await left_behind(store) == Pending((), (), {}, (), ())
     await tell(store, "first", "b")
     await tell(store, "second", "a")
     await begin(store, "a")
@@ -248,13 +250,13 @@ async def test_pending_names_everything_that_a_new_process_has_to_do(store: Stor
     await finish(store, done)
     look = await store.accept(message("look", files=(PHOTO,), album="z"), "d")
     command = await store.accept(message(kind="command", command="stop"), "e")
-    pending = await store.pending()
+    pending = await left_behind(store)
     assert pending.sessions == ("b", "a", "d")
     assert [(row.id, row.session, row.files, row.album) for row in pending.unfetched] == [(look.id, "d", (PHOTO,), "z")]
     assert [row.id for row in pending.commands] == [command.id]
     assert pending.undelivered == (done.id,)
     await store.delivered(done.id)
-    assert (await store.pending()).undelivered == ()
+    assert (await left_behind(store)).undelivered == ()
 
 
 async def test_conversations_are_listed_with_the_beginning_of_their_first_message_newest_first(store: Store) -> None:

@@ -24,6 +24,7 @@ from tests.gateway.notes import (
     begin,
     finish,
     first_words,
+    left_behind,
     message,
     states,
     tell,
@@ -92,7 +93,7 @@ async def test_a_retry_repeats_peoples_messages_and_undoes_the_turn(store: Store
     assert run is not None
     assert run.state == "running"
     assert await store.history(SESSION) == ()
-    assert (await store.pending()).commands == ()
+    assert (await left_behind(store)).commands == ()
 
 
 async def test_a_retry_uses_the_files_of_the_messages(store: Store) -> None:
@@ -117,7 +118,7 @@ async def test_a_retry_of_messages_of_several_people_names_them(store: Store) ->
 
 async def test_there_is_nothing_to_retry_without_an_ended_turn_or_while_a_turn_runs(store: Store) -> None:
     assert not await store.retry(await command(store, "retry"))
-    (waiting,) = (await store.pending()).commands
+    (waiting,) = (await left_behind(store)).commands
     await store.answer(waiting.id, Notice("There is nothing to do again."))
     await tell(store)
     await finish(store, await begin(store))
@@ -143,7 +144,7 @@ async def test_a_side_question_is_answered_while_a_turn_runs(store: Store) -> No
     await finish(store, turn)
     assert [past.id for past in await store.history(SESSION)] == [turn.id]
     assert [each.kind for each in await store.turns_of(SESSION)] == ["turn", "aside"]
-    assert (await store.pending()).undelivered == (turn.id, side.id)
+    assert (await left_behind(store)).undelivered == (turn.id, side.id)
 
 
 async def test_a_side_question_blocks_no_turn_and_is_never_claimed(store: Store) -> None:
@@ -173,14 +174,14 @@ async def test_a_side_question_that_another_worker_left_is_resumed(tmp_path: Pat
         done = await store.begin_side_question(await command(store, "btw", "two?"))
         await store.close(done.id, done.epoch, COMPLETED)
     async with open_store(url_of(tmp_path), worker="second") as store:
-        pending = await store.pending()
+        pending = await left_behind(store)
         assert (pending.side_questions, pending.sessions, pending.undelivered) == ((left.id,), (), (done.id,))
         side = await store.resume_side_question(left.id)
         assert (side.epoch, side.entries) == (2, (*left.entries, Resumed()))
         with pytest.raises(TurnLost):
             await store.append(left.id, left.epoch, (ANSWER,))
         await store.close(side.id, side.epoch, COMPLETED, (ANSWER,))
-        assert (await store.pending()).side_questions == ()
+        assert (await left_behind(store)).side_questions == ()
         with pytest.raises(LookupError):
             await store.resume_side_question(left.id)
 

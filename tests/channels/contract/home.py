@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeVar
 
 from gateway.assembly.build import Built
 from gateway.store.records import Pending
+from tests.gateway.notes import left_behind
 from tests.gateway.stage import gateway
 from tests.servers.models import ModelServer
 
@@ -366,7 +367,7 @@ async def _finished(built: Built) -> None:
     """Every message has come to its one end, and every reply is confirmed (the third law)."""
     nothing = Pending((), (), {}, (), ())
     while True:
-        if not built.gateway.dispatcher.running() and await built.gateway.store.pending() == nothing:
+        if not built.gateway.dispatcher.running() and await left_behind(built.gateway.store) == nothing:
             return
         await asyncio.sleep(0.02)
 

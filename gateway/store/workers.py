@@ -1,0 +1,214 @@
+"""Workers: the processes that use the database, each alive as long as its row is here.
+
+A worker prolongs its lease by a beat, on the clock of the database. Another one buries it when the lease has run out:
+its row goes, and with it all that it held (see `adoption`). A worker that finds its row gone holds nothing any more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Double, bindparam, delete, exists, func, select, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+from gateway.store.schema import AnyRow, is_running, leases, turns, workers
+from gateway.store.upsert import insert
+
+LEASE = 15.0
+"""Seconds for which a worker is alive after a beat."""
+
+
+class _Now(GenericFunction[Any]):
+    """The database's clock, in seconds since 1970."""
+
+    type = Double()
+    inherit_cache = True
+    name = "seconds_now"
+
+
+@compiles(_Now, "sqlite")
+def _now_in_sqlite(element: _Now, compiler: Any, **kwargs: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(_Now, "postgresql")
+def _now_in_postgresql(element: _Now, compiler: Any, **kwargs: Any) -> str:
+    return "extract(epoch from clock_timestamp())"
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """`left`: seconds of its lease. `running` turns of at most `room`. `draining`: it takes nothing new and is about to
+    end. `connectors`: the names of the leases that it holds."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: datetime
+    left: float
+    running: int
+    room: int
+    draining: bool
+    connectors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker learns from its beat: whether it is to drain, and in how many seconds the next lease of another
+    worker runs out, if that does not beat (None: there is no other)."""
+
+    draining: bool
+    next_end: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A connector that this worker holds. `state` is what its last holder has left for the next."""
+
+    name: str
+    epoch: int
+    state: dict[str, Any]
+
+
+_left = workers.c.until - _Now()
+_own = workers.c.id == bindparam("own")
+_beat = (
+    update(workers)
+    .where(_own)
+    .values(until=_Now() + bindparam("seconds"), running=bindparam("runs"), room=bindparam("may_run"))
+    .returning(workers.c.draining)
+)
+_next_end = select(func.min(_left)).where(~_own)
+_enlist = insert(workers).values(
+    id=bindparam("own"),
+    host=bindparam("host"),
+    pid=bindparam("pid"),
+    version=bindparam("version"),
+    started_at=bindparam("now"),
+    until=_Now() + bindparam("seconds"),
+    running=0,
+    room=0,
+    draining=False,
+)
+_leave = delete(workers).where(_own)
+_bury = delete(workers).where(~_own, _left <= 0.0).returning(workers.c.id)
+_listed = select(workers, _left.label("left")).order_by(workers.c.started_at, workers.c.id)
+_drain = update(workers).where(workers.c.id == bindparam("of_worker")).values(draining=True)
+
+_holder_is_alive = exists(select(workers.c.id).where(workers.c.id == leases.c.worker))
+_new = insert(leases).values(name=bindparam("name"), worker=bindparam("own"), epoch=1, state=bindparam("state"))
+_take = _new.on_conflict_do_update(
+    index_elements=["name"],
+    set_={"worker": _new.excluded.worker, "epoch": leases.c.epoch + 1},
+    where=~_holder_is_alive,
+).returning(leases.c.name, leases.c.epoch, leases.c.state)
+_held = (leases.c.name == bindparam("of_name")) & (leases.c.worker == bindparam("own"))
+_release = update(leases).where(_held).values(worker="")
+_save = update(leases).where(_held).values(state=bindparam("new_state"))
+_leases = select(leases.c.name, leases.c.worker).order_by(leases.c.name)
+
+
+def is_alive(worker: ColumnElement[str] | Any) -> ColumnElement[bool]:
+    """The condition that this column's worker is alive."""
+    return exists(select(workers.c.id).where(workers.c.id == worker))
+
+
+_alive = select(workers.c.id).where(workers.c.id == bindparam("of_worker"))
+
+
+def alive(connection: Connection, worker: str) -> bool:
+    """Whether this worker is alive: nobody else may go on with what it holds."""
+    return connection.execute(_alive, {"of_worker": worker}).first() is not None
+
+
+def enlist(connection: Connection, worker: str, version: str, seconds: float = LEASE, *, alone: bool = False) -> None:
+    """A worker begins. `alone`: the database is its own, so that all others are gone."""
+    if alone:
+        connection.execute(delete(workers))
+    values = {"own": worker, "host": socket.gethostname(), "pid": os.getpid(), "version": version, "seconds": seconds}
+    connection.execute(_enlist, values | {"now": datetime.now(UTC)})
+
+
+def beat(connection: Connection, worker: str, seconds: float, running: int, room: int) -> Beat | None:
+    """Prolongs the worker's lease; None if it is buried."""
+    values = {"own": worker, "seconds": seconds, "runs": running, "may_run": room}
+    row = connection.execute(_beat, values).first()
+    if row is None:
+        return None
+    return Beat(bool(row.draining), connection.execute(_next_end, {"own": worker}).scalar())
+
+
+def leave(connection: Connection, worker: str) -> None:
+    """A worker ends: others go on with what it holds at once."""
+    connection.execute(_leave, {"own": worker})
+
+
+def bury(connection: Connection, worker: str) -> tuple[str, ...]:
+    """Removes the workers whose lease has run out; their ids."""
+    return tuple(connection.execute(_bury, {"own": worker}).scalars())
+
+
+def listed(connection: Connection) -> tuple[Worker, ...]:
+    """All workers, the oldest first; one whose lease has run out is among them until it is buried."""
+    held: dict[str, list[str]] = {}
+    for name, holder in connection.execute(_leases):
+        held.setdefault(holder, []).append(name)
+    return tuple(_worker_from(row, held.get(row.id, [])) for row in connection.execute(_listed))
+
+
+def drain(connection: Connection, worker: str) -> bool:
+    """The worker is to end after its running turns; False if there is none with this id."""
+    return connection.execute(_drain, {"of_worker": worker}).rowcount > 0
+
+
+def _worker_from(row: AnyRow, connectors: list[str]) -> Worker:
+    return Worker(
+        row.id,
+        row.host,
+        row.pid,
+        row.version,
+        row.started_at,
+        row.left,
+        row.running,
+        row.room,
+        bool(row.draining),
+        tuple(connectors),
+    )
+
+
+# Connectors
+
+
+def take_lease(connection: Connection, worker: str, name: str) -> Lease | None:
+    """The connector, if no other worker that is alive holds it. One that this worker holds already is not given again:
+    also None."""
+    row = connection.execute(_take, {"name": name, "own": worker, "state": {}}).first()
+    return None if row is None else Lease(row.name, row.epoch, row.state)
+
+
+def release_lease(connection: Connection, worker: str, name: str) -> None:
+    """Others may take the connector; nothing happens if it is another's already."""
+    connection.execute(_release, {"of_name": name, "own": worker})
+
+
+def save_lease_state(connection: Connection, worker: str, name: str, state: dict[str, Any]) -> bool:
+    """Leaves the state for the next holder; False if the connector is another's already."""
+    return connection.execute(_save, {"of_name": name, "own": worker, "new_state": state}).rowcount > 0
+
+
+# What workers run
+
+_stops = select(turns.c.session, turns.c.stop).where(
+    turns.c.worker == bindparam("own"), is_running, turns.c.stop.is_not(None), ~turns.c.parked
+)
+
+
+def stops(connection: Connection, worker: str) -> tuple[tuple[str, str], ...]:
+    """The sessions whose turns this worker runs and which are to stop, each with the reason."""
+    return tuple((session, reason) for session, reason in connection.execute(_stops, {"own": worker}))
