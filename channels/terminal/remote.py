@@ -1,14 +1,13 @@
-"""Connects a terminal to a running gateway, through its web channel."""
+"""Connects a terminal to a running gateway, through its API."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
-from urllib.parse import parse_qs, quote, urlsplit
-
-import httpx
+from urllib.parse import parse_qs, urlsplit
 
 from agent.media import Attachment, MediaError
 from channels.address import Address
@@ -16,14 +15,14 @@ from channels.channel import ChannelRejected, Unreachable
 from channels.message import Receipt
 from channels.reply import Reply
 from channels.terminal.parse import TypedMessage, clean, expand_option, open_question
-from channels.terminal.remote_events import Event, changed, read_events, read_history, read_reply, read_status
+from channels.terminal.remote_events import Wire, changed, items_since, read_reply, read_status
 from channels.terminal.screen import Screen
+from interject import client
+from interject.client import ApiError, AsyncInterject, Event, file_url
 
 CHAT = "terminal"
 
-_READ_TIMEOUT = 60.0
-"""Seconds without an event after which the connection is considered lost; the gateway pings every 15."""
-
+_FIRST_PAUSE = 0.2
 _MAX_PAUSE = 5.0
 _SEND_TIMEOUT = 60.0
 """Seconds for which sending a message is retried."""
@@ -60,14 +59,23 @@ async def check_reachable(link: GatewayLink, *, seconds: float = 10.0) -> None:
     Waits at most so many `seconds`: for the first request a gateway loads its web server.
     """
     try:
-        async with asyncio.timeout(seconds), _client(link, seconds) as client:
-            answer = await client.get("/api/conversations")
-            await _check(answer)
-            answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, ValueError) as error:
-        raise Unreachable(
-            f"no gateway answers at {link.origin}. Is it running, and is this its newest link?"
-        ) from error
+        async with asyncio.timeout(seconds), _client(link) as gateway:
+            await gateway.session()
+    except ApiError as error:
+        raise _rejected(error) or _silent(link) from error
+    except (client.Unreachable, TimeoutError, ValueError) as error:
+        raise _silent(link) from error
+
+
+def _silent(link: GatewayLink) -> Unreachable:
+    return Unreachable(f"no gateway answers at {link.origin}. Is it running, and is this its newest link?")
+
+
+def _rejected(error: ApiError) -> ChannelRejected | None:
+    """The refusal, if it is one that stays."""
+    if error.status == 401:
+        return ChannelRejected("The gateway does not accept the token of this link. Use its newest link.")
+    return ChannelRejected(str(error)) if error.status in (403, 404) else None
 
 
 class RemoteGateway:
@@ -80,18 +88,22 @@ class RemoteGateway:
     def __init__(self, link: GatewayLink, screen: Screen, *, chat: str = CHAT, find: FindGateway | None = None) -> None:
         self._screen = screen
         self._address = Address("web", "local", chat)
-        self._path = f"/api/conversations/{quote(chat, safe='')}"
-        self._client = _client(link, 30.0)
+        self._conversation = f"web:local:{chat}"
+        self._client = _client(link)
         self._find = find
         self._watching = asyncio.Event()
-        self._finished_before: frozenset[str] | None = None
+        self._pause = _FIRST_PAUSE
+        self._last_id = ""
+        self._begun_at: int | None = None
+        self._finished_before: frozenset[str] = frozenset()
         self._replies: dict[str, Reply] = {}
 
     async def __aenter__(self) -> RemoteGateway:
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self._client.aclose()
+        await self._client.__aexit__(None, None, None)
 
     async def run(self) -> None:
         """Until cancelled. Raises `ChannelRejected` when the gateway rejects the token."""
@@ -100,65 +112,74 @@ class RemoteGateway:
             tasks.create_task(self._post_all())
 
     async def read(self, attachment: Attachment) -> bytes:
-        path = f"/media/{attachment.hash}/{quote(attachment.name, safe='')}"
         try:
-            answer = await self._client.get(path, params={"type": attachment.media_type})
-        except httpx.HTTPError as error:
-            raise MediaError(f"the gateway is not reachable ({type(error).__name__})") from error
-        if answer.status_code != 200:
-            raise MediaError(_error_of(answer))
-        return answer.content
+            return await self._client.read_file(file_url(self._conversation, attachment.hash, attachment.name))
+        except (client.Unreachable, ApiError) as error:
+            raise MediaError(str(error)) from error
 
     # --- inbound ---
 
     async def _watch(self) -> None:
-        """Follows the conversation; reconnects whenever the connection is lost."""
-        pause = 0.2
+        """Follows the conversation; reconnects whenever the connection is lost, and goes on where it was."""
         while True:
             try:
-                async with self._client.stream("GET", f"{self._path}/events", timeout=_READ_TIMEOUT) as stream:
-                    await _check(stream)
-                    self._screen.show_trouble("")
-                    pause = 0.2
-                    async for event in read_events(stream.aiter_lines()):
-                        await self._handle(event)
-            except httpx.HTTPError:
+                await self._follow()
+            except client.Unreachable:
+                self._screen.show_trouble("Gateway not reachable, reconnecting …")
+            except ApiError as error:
+                if rejected := _rejected(error):
+                    raise rejected from error
                 self._screen.show_trouble("Gateway not reachable, reconnecting …")
             except (ValueError, KeyError):
+                self._last_id = ""
                 self._screen.show_trouble("Unexpected answer from the gateway, reconnecting …")
-            await asyncio.sleep(pause * random.uniform(0.7, 1.3))
-            pause = min(_MAX_PAUSE, 2 * pause)
+            await asyncio.sleep(self._pause * random.uniform(0.7, 1.3))
+            self._pause = min(_MAX_PAUSE, 2 * self._pause)
             self._update_link()
+
+    async def _follow(self) -> None:
+        """Until the connection ends. Each begins with an event."""
+        is_connected = False
+        async with aclosing(self._client.stream(self._conversation, last_id=self._last_id)) as events:
+            async for event in events:
+                if not is_connected:
+                    is_connected, self._pause = True, _FIRST_PAUSE
+                    self._screen.show_trouble("")
+                await self._handle(event)
+                self._last_id = event.id
 
     def _update_link(self) -> None:
         """Switches to the gateway's current link, also for messages still to be posted."""
         link = self._find() if self._find is not None else None
         if link is not None:
-            self._client.base_url = httpx.URL(link.origin)
-            self._client.headers["Authorization"] = f"Bearer {link.token}"
+            self._client.move(link.origin, link.token)
 
     async def _handle(self, event: Event) -> None:
-        match event.name:
-            case "history":
-                await self._begin(event)
+        data: Wire = event.data
+        match event.type:
+            case "snapshot":
+                await self._begin(data["items"])
             case "reply":
-                await self._show(read_reply(event.data, self._address))
-            case "change":
-                await self._show(changed(self._replies[event.data["id"]], event.data))
-            case "status":
-                await self._screen.show_status(read_status(event.data, self._address))
+                await self._show(read_reply(data["reply"], self._address))
+            case "reply.changed":
+                await self._show(changed(self._replies[data["turn"]], data))
+            case "message.state":
+                await self._screen.show_status(read_status(data, self._address))
 
-    async def _begin(self, event: Event) -> None:
+    async def _begin(self, items: list[Wire]) -> None:
         """Replies finished before the first connection are not shown; those finished during an outage are."""
-        statuses, replies = read_history(event.data, self._address)
-        if self._finished_before is None:
-            self._finished_before = frozenset(reply.id for reply in replies if reply.done)
-        for status in statuses:
-            await self._screen.show_status(status)
+        messages = [item for item in items if item["kind"] == "message"]
+        replies = [item["reply"] for item in items if item["kind"] == "reply"]
+        if self._begun_at is None:
+            self._begun_at = messages[0]["id"] if messages else 0
+            self._finished_before = frozenset(reply["id"] for reply in replies if reply["done"])
+        for message in messages:
+            await self._screen.show_status(read_status(message, self._address))
         self._replies.clear()
+        since = {item["reply"]["id"] for item in items_since(items, self._begun_at) if item["kind"] == "reply"}
         for reply in replies:
-            if reply.id not in self._finished_before:
-                await self._show(reply)
+            if not reply["done"] or reply["id"] in since - self._finished_before:
+                await self._show(read_reply(reply, self._address))
         self._watching.set()
 
     async def _show(self, reply: Reply) -> None:
@@ -183,41 +204,24 @@ class RemoteGateway:
     async def _post(self, typed: TypedMessage) -> None:
         """Posts until the gateway answers; it recognises a repeated message by its id."""
         text = expand_option(clean(typed.text), open_question(self._replies.values()))
-        pause = 0.2
+        pause = _FIRST_PAUSE
         while True:
             try:
-                answer = await self._client.post(f"{self._path}/messages", json={"client_id": typed.id, "text": text})
-            except httpx.TransportError:
-                answer = None
-            if answer is not None and answer.status_code == 200:
-                body = answer.json()
-                receipt = Receipt(body["id"], body["duplicate"], body["reason"] or None)
-                await self._screen.accepted(typed, receipt)
-                return
-            if answer is not None and answer.status_code < 500:
-                await self._screen.failed(typed, _error_of(answer))
+                sent = await self._client.send(self._conversation, text, client_id=typed.id, commands=True)
+            except (client.Unreachable, ValueError):
+                # It may have got the message nevertheless.
+                pass
+            except ApiError as error:
+                if error.status < 500 and error.retry_after is None:
+                    await self._screen.failed(typed, str(error))
+                    return
+            else:
+                await self._screen.accepted(typed, Receipt(sent.id, sent.duplicate, sent.reason or None))
                 return
             await asyncio.sleep(pause)
             pause = min(_MAX_PAUSE, 2 * pause)
 
 
-def _client(link: GatewayLink, timeout: float) -> httpx.AsyncClient:
+def _client(link: GatewayLink) -> AsyncInterject:
     # No proxy from the environment: the gateway usually runs on this machine.
-    return httpx.AsyncClient(
-        base_url=link.origin, headers={"Authorization": f"Bearer {link.token}"}, timeout=timeout, trust_env=False
-    )
-
-
-async def _check(answer: httpx.Response) -> None:
-    if answer.status_code in (401, 403, 404):
-        await answer.aread()
-        raise ChannelRejected(_error_of(answer))
-    answer.raise_for_status()
-
-
-def _error_of(answer: httpx.Response) -> str:
-    """The error in the gateway's answer."""
-    try:
-        return str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"the gateway answers with status {answer.status_code}"
+    return AsyncInterject(link.origin, link.token, trust_env=False)

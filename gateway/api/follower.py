@@ -27,12 +27,11 @@ from agent.log import (
 from channels import reply as replies
 from channels.history import PersonMessage, ShownReply
 from channels.message import MessageState
-from channels.web.render import changed_segments
 from gateway import bus
 from gateway.api import events
 from gateway.api.broadcast import EVERYTHING, Broadcast, Frame, Missed, Watcher
 from gateway.api.ids import conversation_id
-from gateway.api.items import cursor, file_item, message_item, reply_item
+from gateway.api.items import cursor, file_item, message_item, reply_change, reply_item
 from gateway.api.runs import describe_run
 from gateway.app import Gateway
 from gateway.outbound.call_lines import short_title
@@ -57,7 +56,11 @@ MAX_ITEMS = 200
 """Messages and replies in a snapshot."""
 
 MAX_SHARED = 50
-"""A snapshot is used again while it is so many events old."""
+"""A snapshot is used again while it is so many events old, if there are more than `FEW` watchers: they are told what
+happened since."""
+
+FEW = 4
+"""Watchers each of whom gets a snapshot of its own."""
 
 MAX_TEXT = 2_000
 """Characters of a call's arguments or result in an event."""
@@ -129,7 +132,9 @@ class Follower:
         """Server-sent events of one conversation: a snapshot, or what came after `last_id`, and what comes."""
         with self._watch(session) as watcher:
             await self.started()
-            if not self._resume(watcher, last_id):
+            if self._resume(watcher, last_id):
+                yield self._own(events.Ping())
+            else:
                 if last_id is not None:
                     yield self._own(events.Reset(reason=TOO_OLD))
                 yield await self._renew(watcher)
@@ -204,6 +209,8 @@ class Follower:
 
     def _is_shared(self, watcher: Watcher) -> bool:
         """Whether the last snapshot of the topic, with the events after it, is as good as a new one."""
+        if len(watcher.topic.watchers) <= FEW:
+            return False
         snapshot = watcher.topic.snapshot
         later = None if snapshot is None else watcher.topic.after(snapshot.number)
         return later is not None and len(later) <= MAX_SHARED and not any(frame.renews for frame in later)
@@ -343,11 +350,17 @@ class Follower:
                 shown = message_item(message, "waiting")
                 self._publish(event.session, events.MessageAccepted(conversation=_id(event), message=shown))
                 continue
-            if message.is_command and message.turn is not None:
-                await self._tell_reply(event.session, message.turn)
-            self._publish_state(message, event.state, event.reason)
+            await self._tell_state(event, message)
             if event.state != "read":
                 await self._end_run(event.session, message)
+        for command in await self._gateway.store.read(partial(watching.hidden_commands, ids=event.ids)):
+            await self._tell_state(event, command)
+
+    async def _tell_state(self, event: bus.MessagesChanged, message: watching.WatchedMessage) -> None:
+        """The answer of a command comes before its state. An option that was pressed has no answer of its own."""
+        if message.is_command and message.turn is not None and message.turn == message.run:
+            await self._tell_reply(event.session, message.turn)
+        self._publish_state(message, event.state, event.reason)
 
     async def _tell_reply(self, session: str, turn: str) -> None:
         """The reply of a command or a notice, which begins and ends at once."""
@@ -544,17 +557,7 @@ class Follower:
             return
         if before == reply:
             return
-        segments, grown = changed_segments(before, reply)
-        changed = events.ReplyChanged(
-            conversation=conversation_id(live.session),
-            turn=reply.id,
-            status=reply.status,
-            done=reply.done,
-            parked=reply.parked,
-            order=[segment.key for segment in reply.segments],
-            segments=segments,
-            grown=grown,
-        )
+        changed = reply_change(conversation_id(live.session), before, reply)
         self._publish(live.session, changed, is_growing=True)
 
     def _publish_whole(self, session: str, reply: replies.Reply, *, is_growing: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agent.media import Attachment
 from channels import reply as replies
 from channels.message import MessageState
@@ -18,6 +20,32 @@ def reply_item(reply: replies.Reply) -> events.Reply:
         done=reply.done,
         parked=reply.parked,
     )
+
+
+def reply_change(conversation: str, before: replies.Reply, now: replies.Reply) -> events.ReplyChanged:
+    """What has changed of the reply. Of a text that only grew, that is what was added to it: a long answer is not sent
+    whole at every word."""
+    known = {segment.key: segment for segment in before.segments}
+    changed = [segment for segment in now.segments if known.get(segment.key) != segment]
+    grown = {segment.key: added for segment in changed if (added := _growth(known.get(segment.key), segment))}
+    return events.ReplyChanged(
+        conversation=conversation,
+        turn=now.id,
+        status=now.status,
+        done=now.done,
+        parked=now.parked,
+        order=[segment.key for segment in now.segments],
+        segments=[segment for segment in changed if segment.key not in grown],
+        grown=grown,
+    )
+
+
+def _growth(before: replies.Segment | None, now: replies.Segment) -> str:
+    match before, now:
+        case replies.TextSegment(open=True), replies.TextSegment() if now == replace(before, markdown=now.markdown):
+            return now.markdown.removeprefix(before.markdown) if now.markdown.startswith(before.markdown) else ""
+        case _:
+            return ""
 
 
 def message_item(message: watching.WatchedMessage, state: MessageState | None = None) -> events.PersonMessage:

@@ -22,9 +22,11 @@ from interject.client.models import (
     QueuedMessage,
     Run,
     Sent,
+    Session,
     Stopped,
     Tool,
 )
+from interject.client.requests import file_url
 
 __all__ = [
     "ApiError",
@@ -38,8 +40,10 @@ __all__ = [
     "QueuedMessage",
     "Run",
     "Sent",
+    "Session",
     "StillRunning",
     "Stopped",
     "Tool",
     "Unreachable",
+    "file_url",
 ]

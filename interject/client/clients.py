@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import TypeVar
 from uuid import uuid4
@@ -13,7 +14,7 @@ import httpx
 
 from interject.client import requests
 from interject.client.errors import StillRunning, Unreachable, raise_for
-from interject.client.models import Conversation, Decision, Event, QueuedMessage, Run, Sent, Stopped, Tool
+from interject.client.models import Conversation, Decision, Event, QueuedMessage, Run, Sent, Session, Stopped, Tool
 from interject.client.requests import MAX_WAIT, Ask
 from interject.client.streams import EventReader
 
@@ -32,27 +33,53 @@ COMMAND_WAIT = 30.0
 
 
 class _Settings:
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, key: str, *, trust_env: bool = True) -> None:
         """`url` is the address that `interject run` prints, without what follows the port; `key` the secret of a key.
-        Raises `ValueError` for a key with blanks in it, whose text would otherwise be part of an error."""
-        key = key.strip()
-        if not key.isascii() or not key.isprintable() or " " in key or not key:
-            raise ValueError("the key is not one that interject keys create has printed")
-        self._base = url.rstrip("/") + "/api/v1"
-        self._headers = {"Authorization": f"Bearer {key}"}
+        `trust_env`: proxies that the environment names are used. Raises `ValueError` for what can be no address, and
+        for a key with blanks in it, whose text would otherwise be part of an error."""
+        self._base, self._headers = _base(url), _headers(key)
+        self._trust_env = trust_env
+
+
+def _base(url: str) -> str:
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{url} is no address: {error}") from None
+    return url.rstrip("/") + "/api/v1"
+
+
+def _headers(key: str) -> dict[str, str]:
+    key = key.strip()
+    if not key.isascii() or not key.isprintable() or " " in key or not key:
+        raise ValueError("the key is not one that interject keys create has printed")
+    return {"Authorization": f"Bearer {key}"}
 
 
 class Interject(_Settings):
     """Use as `with`. All methods raise `ApiError` and `Unreachable`."""
 
     def __enter__(self) -> Interject:
-        self._http = httpx.Client(base_url=self._base, headers=self._headers, timeout=TIMEOUT)
+        self._http = httpx.Client(
+            base_url=self._base, headers=self._headers, timeout=TIMEOUT, trust_env=self._trust_env
+        )
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._http.close()
+
+    def move(self, url: str, key: str) -> None:
+        """Goes on with this address and key: those of a gateway that was started again may be others. Raises
+        `ValueError` as the constructor does."""
+        self._base, self._headers = _base(url), _headers(key)
+        self._http.base_url = httpx.URL(self._base)
+        self._http.headers.update(self._headers)
+
+    def session(self) -> Session:
+        """Whom the gateway takes the caller for."""
+        return self._do(requests.session())
 
     def conversations(self, *, search: str = "", channel: str = "") -> list[Conversation]:
         """Those that the key may see, the newest first."""
@@ -67,10 +94,13 @@ class Interject(_Settings):
         files: Iterable[tuple[str, bytes]] = (),
         tools: Iterable[Tool] = (),
         busy: str | None = None,
+        commands: bool = False,
     ) -> Sent:
         """Returns when the message is stored. A message that is sent again with the same `client_id` is stored once.
-        `busy` is what it does to a running turn: "steer", "queue", "collect" or "interrupt"."""
-        ask = requests.send(conversation, text, client_id or uuid4().hex, files=files, tools=tools, busy=busy)
+        `busy` is what it does to a running turn: "steer", "queue", "collect" or "interrupt". With `commands`, a text
+        such as "/status" is a command, as if a person had written it."""
+        client_id = client_id or uuid4().hex
+        ask = requests.send(conversation, text, client_id, files=files, tools=tools, busy=busy, commands=commands)
         return self._do(ask)
 
     def ask(
@@ -98,6 +128,21 @@ class Interject(_Settings):
     def stop(self, conversation: str, *, background: bool = False) -> Stopped:
         """Stops the running turn and withdraws the queued messages."""
         return self._do(requests.stop(conversation, background=background))
+
+    def fork(
+        self,
+        conversation: str,
+        *,
+        message: int | None = None,
+        run: str | None = None,
+        title: str = "",
+        agent: str | None = None,
+        name: str | None = None,
+    ) -> Conversation:
+        """A new conversation with the history of this one, up to and including the turn that read the message with this
+        id, or that of this run; without either, up to the last one that has ended. `name` is that of
+        `web:local:NAME`."""
+        return self._do(requests.fork(conversation, message=message, run=run, title=title, agent=agent, name=name))
 
     def queue(self, conversation: str) -> list[QueuedMessage]:
         return self._do(requests.queue(conversation))
@@ -134,22 +179,27 @@ class Interject(_Settings):
 
     def events(self, conversation: str = "", *, last_id: str = "") -> Iterator[Event]:
         """What happens in the conversation, or in all, for ever. A lost connection is opened again where it was."""
-        reader = EventReader(last_id)
         while True:
-            headers = {"Last-Event-ID": reader.last_id} if reader.last_id else {}
-            try:
-                path = requests.events_path(conversation)
-                with self._http.stream("GET", path, headers=headers, timeout=SILENCE) as response:
-                    if not response.is_success:
-                        response.read()
-                        raise_for(response)
-                    for line in response.iter_lines():
-                        yield from reader.take(line)
-            except httpx.TransportError:
-                # The next connection goes on where this one was lost.
-                pass
-            reader.forget_unfinished()
+            with suppress(Unreachable):
+                for event in self.stream(conversation, last_id=last_id):
+                    last_id = event.id
+                    yield event
             time.sleep(RECONNECT)
+
+    def stream(self, conversation: str = "", *, last_id: str = "") -> Iterator[Event]:
+        """The same while one connection lasts: it ends when the gateway ends it, and raises `Unreachable` when it is
+        lost."""
+        reader = EventReader(last_id)
+        ask = requests.events(conversation, last_id)
+        try:
+            with self._http.stream(ask.method, ask.path, headers=ask.headers, timeout=SILENCE) as response:
+                if not response.is_success:
+                    response.read()
+                    raise_for(response)
+                for line in response.iter_lines():
+                    yield from reader.take(line)
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self._base} cannot be reached: {error}") from error
 
     def _do(self, ask: Ask[T]) -> T:
         try:
@@ -166,13 +216,23 @@ class AsyncInterject(_Settings):
     """`Interject` for asyncio. Use as `async with`."""
 
     async def __aenter__(self) -> AsyncInterject:
-        self._http = httpx.AsyncClient(base_url=self._base, headers=self._headers, timeout=TIMEOUT)
+        self._http = httpx.AsyncClient(
+            base_url=self._base, headers=self._headers, timeout=TIMEOUT, trust_env=self._trust_env
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.aclose()
+
+    def move(self, url: str, key: str) -> None:
+        self._base, self._headers = _base(url), _headers(key)
+        self._http.base_url = httpx.URL(self._base)
+        self._http.headers.update(self._headers)
+
+    async def session(self) -> Session:
+        return await self._do(requests.session())
 
     async def conversations(self, *, search: str = "", channel: str = "") -> list[Conversation]:
         return await self._do(requests.conversations(search, channel))
@@ -186,8 +246,10 @@ class AsyncInterject(_Settings):
         files: Iterable[tuple[str, bytes]] = (),
         tools: Iterable[Tool] = (),
         busy: str | None = None,
+        commands: bool = False,
     ) -> Sent:
-        ask = requests.send(conversation, text, client_id or uuid4().hex, files=files, tools=tools, busy=busy)
+        client_id = client_id or uuid4().hex
+        ask = requests.send(conversation, text, client_id, files=files, tools=tools, busy=busy, commands=commands)
         return await self._do(ask)
 
     async def ask(
@@ -210,6 +272,20 @@ class AsyncInterject(_Settings):
 
     async def stop(self, conversation: str, *, background: bool = False) -> Stopped:
         return await self._do(requests.stop(conversation, background=background))
+
+    async def fork(
+        self,
+        conversation: str,
+        *,
+        message: int | None = None,
+        run: str | None = None,
+        title: str = "",
+        agent: str | None = None,
+        name: str | None = None,
+    ) -> Conversation:
+        return await self._do(
+            requests.fork(conversation, message=message, run=run, title=title, agent=agent, name=name)
+        )
 
     async def queue(self, conversation: str) -> list[QueuedMessage]:
         return await self._do(requests.queue(conversation))
@@ -240,23 +316,27 @@ class AsyncInterject(_Settings):
         return await self._do(Ask("GET", url.removeprefix("/api/v1"), lambda response: response.content))
 
     async def events(self, conversation: str = "", *, last_id: str = "") -> AsyncIterator[Event]:
-        reader = EventReader(last_id)
         while True:
-            headers = {"Last-Event-ID": reader.last_id} if reader.last_id else {}
-            try:
-                path = requests.events_path(conversation)
-                async with self._http.stream("GET", path, headers=headers, timeout=SILENCE) as response:
-                    if not response.is_success:
-                        await response.aread()
-                        raise_for(response)
-                    async for line in response.aiter_lines():
-                        for event in reader.take(line):
-                            yield event
-            except httpx.TransportError:
-                # The next connection goes on where this one was lost.
-                pass
-            reader.forget_unfinished()
+            with suppress(Unreachable):
+                async with aclosing(self.stream(conversation, last_id=last_id)) as events:
+                    async for event in events:
+                        last_id = event.id
+                        yield event
             await asyncio.sleep(RECONNECT)
+
+    async def stream(self, conversation: str = "", *, last_id: str = "") -> AsyncGenerator[Event]:
+        reader = EventReader(last_id)
+        ask = requests.events(conversation, last_id)
+        try:
+            async with self._http.stream(ask.method, ask.path, headers=ask.headers, timeout=SILENCE) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise_for(response)
+                async for line in response.aiter_lines():
+                    for event in reader.take(line):
+                        yield event
+        except httpx.TransportError as error:
+            raise Unreachable(f"{self._base} cannot be reached: {error}") from error
 
     async def _do(self, ask: Ask[T]) -> T:
         try:

@@ -88,6 +88,13 @@ class Decision(_Model):
     until: datetime | None
 
 
+class Session(_Model):
+    """Whom the gateway takes the caller for, with its scope."""
+
+    name: str
+    scope: str
+
+
 class Stopped(_Model):
     """What was stopped; `turn` is None if nothing ran."""
 
@@ -104,10 +111,11 @@ class QueuedMessage(_Model):
 
 class Event(_Model):
     """An event of a stream; its other fields depend on its `type` (docs/reference/events.md). `id` is the last one to
-    begin a later stream with."""
+    begin a later stream with. `data` are all fields as they were sent: some types have an `id` of another meaning."""
 
     id: str
     type: str
+    data: dict[str, Any]
 
 
 class Tool(_Model):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 
-from interject.client.models import Conversation, Decision, QueuedMessage, Run, Sent, Stopped, Tool
+from interject.client.models import Conversation, Decision, QueuedMessage, Run, Sent, Session, Stopped, Tool
 
 T = TypeVar("T")
 
@@ -28,6 +28,7 @@ class Ask(Generic[T]):
     params: Mapping[str, Any] = field(default_factory=dict)
     json: Mapping[str, Any] | None = None
     wait: float = 0.0
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def conversations(search: str, channel: str) -> Ask[list[Conversation]]:
@@ -43,8 +44,9 @@ def send(
     files: Iterable[tuple[str, bytes]],
     tools: Iterable[Tool],
     busy: str | None,
+    commands: bool,
 ) -> Ask[Sent]:
-    body: dict[str, Any] = {"client_id": client_id, "text": text, "as": "message"}
+    body: dict[str, Any] = {"client_id": client_id, "text": text, "as": "auto" if commands else "message"}
     if busy is not None:
         body["busy"] = busy
     if given := [{"name": name, "data": base64.b64encode(data).decode()} for name, data in files]:
@@ -71,6 +73,14 @@ def queue(conversation: str) -> Ask[list[QueuedMessage]]:
     return Ask("GET", f"{_at(conversation)}/queue", _list_of(QueuedMessage, "messages"))
 
 
+def fork(
+    conversation: str, *, message: int | None, run: str | None, title: str, agent: str | None, name: str | None
+) -> Ask[Conversation]:
+    given = {"message": message, "turn": run, "title": title or None, "agent": agent, "name": name}
+    body = {field: value for field, value in given.items() if value is not None}
+    return Ask("POST", f"{_at(conversation)}/fork", _one(Conversation), json=body)
+
+
 def run(run: str, seconds: float, *, to_end: bool) -> Ask[Run]:
     params = {"wait": seconds, "until": "end" if to_end else "parked"}
     return Ask("GET", f"/runs/{quote(run, safe='')}", _one(Run), params, wait=seconds)
@@ -91,15 +101,25 @@ def decide(decision: str, *, allow: bool | None, option: int | None) -> Ask[None
     return Ask("POST", f"/decisions/{quote(decision, safe='')}", lambda _: None, json=body)
 
 
-def events_path(conversation: str) -> str:
-    return f"{_at(conversation)}/events" if conversation else "/events"
+def events(conversation: str, last_id: str) -> Ask[None]:
+    path = f"{_at(conversation)}/events" if conversation else "/events"
+    return Ask("GET", path, lambda _: None, headers={"Last-Event-ID": last_id} if last_id else {})
+
+
+def session() -> Ask[Session]:
+    return Ask("GET", "/session", _one(Session))
+
+
+def file_url(conversation: str, hash: str, name: str) -> str:
+    """The `url` of a file of the conversation that an event names."""
+    return f"/api/v1{_at(conversation)}/files/{hash}/{quote(name, safe='')}"
 
 
 def _at(conversation: str) -> str:
     return f"/conversations/{quote(conversation, safe='')}"
 
 
-M = TypeVar("M", Conversation, Decision, QueuedMessage, Run, Sent, Stopped)
+M = TypeVar("M", Conversation, Decision, QueuedMessage, Run, Sent, Session, Stopped)
 
 
 def _one(kind: type[M]) -> Callable[[httpx.Response], M]:

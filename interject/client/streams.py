@@ -27,8 +27,4 @@ class EventReader:
         elif not line and self._data:
             data = json.loads("\n".join(self._data))
             self._data.clear()
-            yield Event.model_validate({**data, "id": self.last_id})
-
-    def forget_unfinished(self) -> None:
-        """The connection is lost: what it has begun is sent again by the next one."""
-        self._data.clear()
+            yield Event.model_validate({**data, "id": self.last_id, "data": data})

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,22 @@ async def test_a_message_is_answered_and_its_conversation_listed(
         assert status is not None
         assert "No task is running" in status.text
     assert "Italy: Rome" in "\n".join(message.text for message in models.requests[0].messages)
+
+
+async def test_a_conversation_is_gone_on_with_elsewhere_from_a_run(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Say("In Italy."), Say("In France."), Say("Still in Italy."))
+    async with client(tmp_path, api, models) as (interject, control):
+        first = await interject.ask(ROME, "Where is Rome?")
+        await interject.ask(ROME, "Where is Paris?")
+        made = await interject.fork(ROME, run=first.run, title="Rome only", name="rome-2")
+        assert (made.id, made.title, made.running) == ("web:local:rome-2", "Rome only", False)
+        await interject.ask(made.id, "And now?")
+        with Interject(control.url, control.token) as blocking:
+            by_message = await asyncio.to_thread(blocking.fork, ROME, message=1)
+    assert by_message.title == "Where is Rome? (fork)"
+    assert [message.text for message in models.requests[-1].messages[1:]] == ["Where is Rome?", "In Italy.", "And now?"]
 
 
 async def test_the_running_turn_is_steered_watched_and_stopped(
@@ -171,8 +187,39 @@ async def test_a_lost_stream_goes_on_where_it_was(tmp_path: Path, models: ModelS
         await interject.ask(ROME, "Two")
         stream = interject.events(ROME, last_id=last_id)
         event = await anext(stream)
+        async for changed in stream:
+            if changed.type == "message.state":
+                break
         await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
-    assert event.type != "snapshot"
+    assert event.type == "ping"
+    assert (changed.id > last_id, changed.data["id"], changed.data["state"]) == (True, 2, "read")
+
+
+async def test_one_connection_lasts_until_the_gateway_ends_it(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with AsyncExitStack() as outside, AsyncExitStack() as running:
+        control = await running.enter_async_context(control_api(tmp_path, api, models))
+        interject = await outside.enter_async_context(AsyncInterject("http://127.0.0.1:9", "unknown"))
+        interject.move(control.url, control.token)
+        assert (await interject.session()).scope == "admin"
+        stream = interject.stream(ROME)
+        assert (await anext(stream)).type == "snapshot"
+        await running.aclose()
+        assert [event.type async for event in stream] == []
+        with pytest.raises(Unreachable):
+            await anext(interject.stream(ROME))
+
+
+async def test_a_text_with_a_slash_is_a_command_only_if_that_is_said(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda request: Say(f"Read: {request.last_user_text}"))
+    async with client(tmp_path, api, models) as (interject, _):
+        texts = [
+            (await interject.wait((await interject.send(ROME, "/status", commands=commands)).run or "")).text
+            for commands in (False, True)
+        ]
+    assert texts[0] == "Read: /status"
+    assert "No task is running" in texts[1]
 
 
 def test_nothing_of_the_gateway_is_imported() -> None:

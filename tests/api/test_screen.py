@@ -82,6 +82,23 @@ async def test_what_the_gateway_itself_tells_comes_with_its_files(
     assert elsewhere.status_code == 404
 
 
+async def test_of_a_stop_screens_are_told_the_answer_and_that_it_is_dealt_with(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script([Say(["One ", Pause(), "two."])])
+    async with control_api(tmp_path, api, models) as control, watching(control.client, ONE) as stream:
+        await send(control.client, "count", wait=0)
+        await stream.until("reply", "reply.changed", where=lambda data: "One" in str(data))
+        for number, answer in ((2, "Stopped: "), (3, "No task is running.")):
+            sent = await send(control.client, "/stop", client_id=f"message-{number}", wait=0)
+            await stream.until("message.state", where=lambda data, id=sent["id"]: data["id"] == id)
+            assert stream.text(sent["run"]).startswith(answer)
+        items = (await control.client.get(f"/conversations/{ONE}/history")).json()["items"]
+    replies = {item["reply"]["id"]: item["reply"]["segments"] for item in items if item["kind"] == "reply"}
+    assert {id: list(reply["segments"].values()) for id, reply in stream.replies.items()} == replies
+    assert [event.data["message"]["text"] for event in stream.events if event.type == "message"] == ["count"]
+
+
 @pytest.mark.parametrize("way", ["header", "query", "both"])
 async def test_a_screen_that_comes_back_says_what_it_has_in_either_way(
     tmp_path: Path, models: ModelServer, api: BotApi, way: str
@@ -99,7 +116,7 @@ async def test_a_screen_that_comes_back_says_what_it_has_in_either_way(
             turn = (await after.until("run.ended")).data["turn"]
     assert not {"snapshot", "reset"} & set(after.types)
     assert after.text(turn) == "One two."
-    ids = [event.id for event in (*before.events, *after.events)]
+    ids = [event.id for event in (*before.events, *after.events) if event.id]
     assert len(ids) == len(set(ids))
 
 

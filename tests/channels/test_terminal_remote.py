@@ -18,13 +18,15 @@ from channels.channel import ChannelRejected, Unreachable
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.terminal.printer import Files, Folders, Printer
 from channels.terminal.remote import FindGateway, GatewayLink, RemoteGateway, check_reachable, parse_link
-from channels.terminal.remote_events import Event, changed, read_events, read_reply
+from channels.terminal.remote_events import changed, items_since, read_reply
 from channels.terminal.render import Style
 from channels.terminal.screen import PlainScreen
-from channels.web.render import render_change, render_reply
 from config.load import load
+from gateway.api.events import to_json
+from gateway.api.items import reply_change, reply_item
 from gateway.assembly.build import Built, build
-from tests.channels import web_gateway
+from tests.gateway.stage import gateway as running_gateway
+from tests.servers.models import Call, ModelServer, Say
 
 WEB = Address("web", "local", "terminal")
 CHART = Attachment("ab" * 32, "chart.png", "image/png", 10, 4, 4)
@@ -70,18 +72,9 @@ def test_what_the_gateway_tells_in_changes_is_what_the_terminal_has(
 ) -> None:
     told = Reply("r", WEB, "m1", before)
     for now in (replace(told, segments=grown(before, more)), Reply("r", WEB, "m1", after, status, *ends)):
-        change = json.loads(json.dumps(render_change(told, now).data))
-        here = read_reply(json.loads(json.dumps(render_reply(told).data)), WEB)
+        change = json.loads(to_json(reply_change("web:local:terminal", told, now)))
+        here = read_reply(json.loads(reply_item(told).model_dump_json()), WEB)
         assert changed(here, change) == now
-
-
-async def test_events_are_read_from_the_lines_of_a_stream() -> None:
-    async def lines() -> AsyncIterator[str]:
-        for line in ("event: ping", "data: {}", "", "event: reply", 'data: {"a: b": 1}', ""):
-            yield line
-
-    events = [event async for event in read_events(lines())]
-    assert events == [Event("ping", {}), Event("reply", {"a: b": 1})]
 
 
 def test_the_printed_link_says_where_the_gateway_is() -> None:
@@ -230,34 +223,43 @@ async def test_a_conversation_with_a_running_gateway(gateway: Gateway, tmp_path:
 
 
 async def test_a_question_of_a_running_gateway_is_answered_with_a_number_also_by_the_next_to_come(
-    tmp_path: Path,
+    tmp_path: Path, models: ModelServer
 ) -> None:
-    question = QuestionSegment("q:r_1_0", "Which?", ("Red", "Blue"))
-    again = QuestionSegment("q:r_2_0", "Sure?", ("Yes", "No"))
-    async with web_gateway.served(web_gateway.Gateway()) as site:
-        link = GatewayLink(site.url, web_gateway.TOKEN)
+    models.script(
+        Call("ask_user", {"question": "Which?", "options": ["Red", "Blue"]}),
+        Call("ask_user", {"question": "Sure?", "options": ["Yes", "No"]}),
+        Say("Painted."),
+    )
+    settings = tmp_path / "interject.toml"
+    settings.write_text(
+        f'[agent]\nmodel = "openai:test"\n[web]\nport = 0\n'
+        f'[models.openai]\napi_key = "k"\nbase_url = "{models.openai_url}"\n'
+    )
+    async with running_gateway(settings) as built:
+        assert built.link is not None
+        link = parse_link(built.link)
         first = Screen(tmp_path)
         sitting = await sit(link, first)
         first.type("paint")
-        paint = await site.gateway.hear()
-        await site.gateway.mark("terminal", 1, "read", 1)
-        await site.gateway.say("terminal", "r1", question, to=paint, parked=True)
+        await first.until(lambda: "2) Blue" in first.text)
         first.type("2")
-        number = await site.gateway.hear(lambda heard: heard.command == "answer")
-        assert number.text == "q:r_1_0 1"
-        await site.gateway.mark("terminal", 2, "answered")
-        answered = replace(question, open=False, answer="Blue")
-        await site.gateway.say("terminal", "r1", answered, again, to=paint, parked=True)
         await first.until(lambda: "2) No" in first.text)
         await leave(sitting)
         second = Screen(tmp_path)
         sitting = await sit(link, second)
         await second.until(lambda: "2) No" in second.text)
         second.type("1")
-        assert (await site.gateway.hear(lambda heard: heard.text == "q:r_2_0 0")).command == "answer"
+        await second.answered()
         await leave(sitting)
+    assert [request.messages[-1].text for request in models.requests] == ["paint", "Blue", "Yes"]
     assert first.text == "Which?\n1) Red\n2) Blue\n\nSure?\n1) Yes\n2) No\n"
-    assert second.text == "Which?\n\nSure?\n1) Yes\n2) No\n"
+    assert second.text == "Which?\n\nSure?\n1) Yes\n2) No\n\nPainted.\n"
+
+
+@pytest.mark.parametrize(("since", "places"), [(0, [0, 1, 2, 3]), (2, [0, 1, 2, 3]), (3, [2, 3]), (4, [2, 3]), (9, [])])
+def test_items_that_slide_into_a_snapshot_from_before_the_first_one_are_known(since: int, places: list[int]) -> None:
+    items = [{"kind": "message", "id": 2}, {"kind": "reply"}, {"kind": "message", "id": 4}, {"kind": "reply"}]
+    assert items_since(items, since) == [items[place] for place in places]
 
 
 async def test_what_was_answered_before_is_not_printed_again(gateway: Gateway, tmp_path: Path) -> None:
