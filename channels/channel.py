@@ -39,6 +39,10 @@ class RetryLater(ChannelError):
         self.after = after
 
 
+class Superseded(ChannelError):
+    """Another process shows the reply now: this one must not go on."""
+
+
 class Unreachable(ChannelError):
     pass
 
@@ -99,8 +103,12 @@ class Ledger(Protocol):
     def pieces(self) -> tuple[Sent, ...]:
         """All pieces that were sent, or refused, and not removed, oldest first."""
 
+    def permit(self) -> None:
+        """Call it in the moment before each call to the platform. Raises `Unreachable` if this process may not make it
+        now."""
+
     async def sending(self, key: str) -> None:
-        """Committed before a piece is first sent, so that a crash leaves a trace."""
+        """Committed before a piece is first sent, so that a crash leaves a trace. Raises `Superseded`."""
 
     async def sent(self, key: str, ref: str, digest: str) -> None:
         """The platform confirmed a piece: first sent, or edited (same ref). An unchanged piece needs no call."""

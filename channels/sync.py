@@ -217,6 +217,7 @@ class _Sync(Generic[Content]):
 
     async def _remove(self, sent: Sent) -> None:
         if sent.state == "shown":
+            self._ledger.permit()
             await self._target.delete(sent.ref)
         await self._forget(sent.key)
 
@@ -232,6 +233,7 @@ class _Sync(Generic[Content]):
         repeat = sent.digest.startswith(_REPEATED)
         if sent.digest.removeprefix(_REPEATED) == piece.digest:
             return True
+        self._ledger.permit()
         if not await self._target.edit(sent.ref, piece.content, repeat=repeat):
             await self._forget(piece.key)
             return False
@@ -267,6 +269,7 @@ class _Sync(Generic[Content]):
         for shape in batch:
             await self._ledger.sending(shape.key)
         try:
+            self._ledger.permit()
             refs = await self._target.send([shape.piece.content for shape in batch], first=first, repeat=repeat)
         except OutcomeUnknown as error:
             self._sent.update({shape.key: Sent(shape.key, "unknown") for shape in batch})

@@ -29,6 +29,7 @@ from channels.channel import (
     RetryLater,
     Sent,
     ServerFailed,
+    Superseded,
     Undeliverable,
     Unreachable,
 )
@@ -56,6 +57,11 @@ MAX_REMEMBERED = 2000
 
 MAX_ERRORS = 5
 """Delivery of a reply is given up after so many unexpected errors in a row."""
+
+
+def always() -> bool:
+    return True
+
 
 INTERNAL_ERROR = "internal error in the gateway; details are in its log"
 
@@ -194,8 +200,11 @@ class Delivery:
         whole: Container[str] = (),
         limits: RetryLimits = DEFAULT_LIMITS,
         observations: Observations | None = None,
+        may_send: Callable[[], bool] = always,
     ) -> None:
-        """On the channels named in `whole`, replies are shown only when they are complete."""
+        """On the channels named in `whole`, replies are shown only when they are complete. While `may_send` is false,
+        nothing is sent."""
+        self._may_send = may_send
         self._observations = observations or Observations()
         self._channels = channels
         self._outbox = outbox
@@ -239,6 +248,7 @@ class Delivery:
                 pieces,
                 attempts=self._limits.attempts,
                 undeliverable=partial(self._part_not_delivered, builder.id),
+                may_send=self._may_send,
             )
             # A reply that an earlier process has shown is shown again only when it changes.
             shown_version = builder.version if pieces and not builder.parked else -1
@@ -416,6 +426,8 @@ class Delivery:
         del conversation.states[status.id]
         # An edit is a row of its own in the inbox, and the same message on the platform.
         message = (channel.name, status.address.chat, status.message_id or str(status.id))
+        if not self._may_send():
+            return
         try:
             with self._calling(channel):
                 await channel.show_status(replace(status, before=self._states.get(message)))
@@ -447,6 +459,9 @@ class Delivery:
             self._delay(reply, str(error), self._backoff(reply.unreachable))
         except Undeliverable as error:
             await self._give_up(conversation, channel, reply, str(error))
+        except Superseded as error:
+            log.info("%s: %s", channel.name, error)
+            conversation.replies.pop(reply.builder.id, None)
         except Exception:
             log.exception("%s: showing reply %s failed", channel.name, reply.builder.id)
             reply.errors += 1

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from agent.interrupt import shielded
+from agent.journal import TurnLost
 from agent.log import Undelivered
-from channels.channel import Sent
+from channels.channel import Sent, Superseded, Unreachable
 from gateway.store.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,9 @@ log = logging.getLogger(__name__)
 class Outbox(Protocol):
     """The record of what was sent; survives restarts (the store)."""
 
-    async def sending(self, reply_id: str, key: str) -> None: ...
+    async def sending(self, reply_id: str, key: str) -> None:
+        """Raises `TurnLost` if another worker delivers the reply now."""
+
     async def sent(self, reply_id: str, key: str, ref: str, digest: str) -> None: ...
     async def rename(self, reply_id: str, old: str, new: str) -> None: ...
     async def removed(self, reply_id: str, key: str) -> None: ...
@@ -43,8 +46,10 @@ class ReplyLedger:
         *,
         attempts: int,
         undeliverable: Callable[[str, str], None],
+        may_send: Callable[[], bool],
     ) -> None:
         """`undeliverable` is called with the key of each piece that cannot be shown, and the reason."""
+        self._may_send = may_send
         self._outbox = outbox
         self._id = reply_id
         self._pieces = {piece.key: piece for piece in pieces}
@@ -69,9 +74,16 @@ class ReplyLedger:
             await shielded(_ended(self._recording))
             self._recording = None
 
+    def permit(self) -> None:
+        if not self._may_send():
+            raise Unreachable("other processes may take this one for dead")
+
     async def sending(self, key: str) -> None:
         await self.recorded()
-        await try_to_store(lambda: self._outbox.sending(self._id, key))
+        try:
+            await try_to_store(lambda: self._outbox.sending(self._id, key))
+        except TurnLost as error:
+            raise Superseded(str(error)) from error
         self._pieces[key] = Sent(key, "unknown")
 
     async def sent(self, key: str, ref: str, digest: str) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, func, or_, select, update
 
 from agent.log import Undelivered
 from gateway.store import audit, logs
+from gateway.store.decisions import RELEASED
 from gateway.store.records import AuditEvent, UndeliveredReply
 from gateway.store.schema import is_ended, is_undeliverable, outbox, turn_log, turns
 
@@ -16,7 +17,7 @@ _is_settled = or_(is_ended, turns.c.parked)
 
 _last = select(func.max(turn_log.c.n)).where(turn_log.c.turn == turns.c.number).scalar_subquery()
 _of_turn = select(turns.c.number, turns.c.session, turns.c.state, turns.c.undeliverable, _last.label("last")).where(
-    turns.c.id == bindparam("turn_id"), _is_settled
+    turns.c.id == bindparam("turn_id"), _is_settled, turns.c.worker.in_([bindparam("own"), RELEASED])
 )
 _end = update(turns).where(turns.c.id == bindparam("turn_id")).values(delivered=True, undeliverable=bindparam("why"))
 _undelivered = (
@@ -24,15 +25,15 @@ _undelivered = (
     .where(is_undeliverable, _is_settled)
     .order_by(turns.c.number)
 )
-_again = update(turns).where(turns.c.id == bindparam("turn_id")).values(delivered=False)
+_again = update(turns).where(turns.c.id == bindparam("turn_id")).values(delivered=False, worker=bindparam("own"))
 
 
-def delivered(connection: Connection, turn_id: str, undelivered: Undelivered | None = None) -> None:
+def delivered(connection: Connection, worker: str, turn_id: str, undelivered: Undelivered | None = None) -> None:
     """The platform shows the whole reply, or never will show what is `undelivered`: it is no longer pending.
 
-    The turn's log says so too, for the model.
+    The turn's log says so too, for the model. Nothing happens if another worker delivers the reply now.
     """
-    turn = connection.execute(_of_turn, {"turn_id": turn_id}).first()
+    turn = connection.execute(_of_turn, {"turn_id": turn_id, "own": worker}).first()
     if turn is None:
         return
     why = None if undelivered is None else undelivered.reason or "no reason given"
@@ -50,10 +51,10 @@ def undelivered(connection: Connection, session: str | None = None) -> tuple[Und
     return tuple(UndeliveredReply(*row) for row in connection.execute(query))
 
 
-def redeliver(connection: Connection, turn_ids: Sequence[str], event: AuditEvent) -> None:
-    """Makes replies pending again. What was shown of them stays."""
+def redeliver(connection: Connection, worker: str, turn_ids: Sequence[str], event: AuditEvent) -> None:
+    """Makes replies pending again, for this worker. What was shown of them stays."""
     for turn_id in turn_ids:
-        connection.execute(_again, {"turn_id": turn_id})
+        connection.execute(_again, {"turn_id": turn_id, "own": worker})
         refused = (outbox.c.reply_id == turn_id) & (outbox.c.state == "undeliverable")
         connection.execute(outbox.delete().where(refused))
     audit.record(connection, event)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, String, bindparam, delete, exists, func, literal, null, select, update
 
+from agent.journal import TurnLost
 from channels.channel import Sent
-from gateway.store.schema import outbox
+from gateway.store.decisions import RELEASED
+from gateway.store.schema import SafeText, Timestamp, outbox, turns
 from gateway.store.upsert import insert
 
 _of_reply = outbox.c.reply_id == bindparam("of_reply")
@@ -20,6 +22,31 @@ _pieces = (
 )
 
 _next_position = select(func.coalesce(func.max(outbox.c.position), 0) + 1).where(_of_reply).scalar_subquery()
+
+_is_anothers = exists(
+    select(turns.c.number).where(
+        turns.c.id == bindparam("of_reply"),
+        turns.c.worker != bindparam("own"),
+        turns.c.worker != RELEASED,
+    )
+)
+_begin = insert(outbox).from_select(
+    ["reply_id", "key", "position", "state", "ref", "digest", "reason", "at"],
+    select(
+        bindparam("of_reply", type_=String),
+        bindparam("of_key", type_=SafeText),
+        _next_position,
+        literal("sending"),
+        literal(""),
+        literal(""),
+        null(),
+        bindparam("time", type_=Timestamp),
+    ).where(~_is_anothers),
+)
+_begin_once = _begin.on_conflict_do_update(
+    index_elements=["reply_id", "key"],
+    set_={name: _begin.excluded[name] for name in ("state", "ref", "digest", "reason", "at")},
+).returning(outbox.c.key)
 
 _upsert = insert(outbox).values(
     reply_id=bindparam("of_reply"),
@@ -49,9 +76,12 @@ def pieces(connection: Connection, reply_id: str) -> tuple[Sent, ...]:
     )
 
 
-def sending(connection: Connection, reply_id: str, key: str) -> None:
-    """The piece is about to be sent: whether it is shown is not known until `sent`."""
-    _put(connection, reply_id, key, "sending")
+def sending(connection: Connection, worker: str, reply_id: str, key: str) -> None:
+    """The piece is about to be sent: whether it is shown is not known until `sent`. Raises `TurnLost` if another worker
+    delivers the reply now."""
+    values = {"of_reply": reply_id, "of_key": key, "own": worker, "time": datetime.now(UTC)}
+    if connection.execute(_begin_once, values).first() is None:
+        raise TurnLost(f"reply {reply_id} is no longer this worker's")
 
 
 def sent(connection: Connection, reply_id: str, key: str, ref: str, digest: str) -> None:

@@ -165,8 +165,9 @@ TurnKind = Literal["turn", "command", "aside"]
 class Turn:
     """A claimed turn. Only the holder of its `epoch` may write to it.
 
-    `stop`: why it is to stop instead of going on, if it is. `parked`: it waits for people. `first`: known to be the
-    session's first since `/new`. `unread`: a message can be read that the turn has not read, and does this to it.
+    `stop`: why it is to stop instead of going on, if it is. `parked`: it waits for people. `after`: the last turn of
+    the history that it goes on with, "" for none, None if that is not known; `first`: it begins the history. `unread`:
+    a message can be read that the turn has not read, and does this to it.
     `root`: the turn whose budget its usage counts for; for a delegated turn, the one that a person began.
 
     Settings of its session, as of the claim: `allowed` tools need no approval, `model` is the chosen one ("" for the
@@ -183,6 +184,7 @@ class Turn:
     kind: TurnKind
     entries: tuple[Entry, ...]
     started_at: datetime
+    after: str | None = None
     first: bool = False
     stop: str | None = None
     parked: bool = False

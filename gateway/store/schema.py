@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0021"
+REVISION = "0022"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -195,6 +195,7 @@ inbox = Table(
     CheckConstraint("state IN ('waiting', 'consumed', 'answered', 'withdrawn', 'refused')", name="state"),
     CheckConstraint("state <> 'consumed' OR (turn IS NOT NULL AND step IS NOT NULL)", name="consumed"),
     Index("ix_inbox_message", "session", "message_id"),
+    Index("ix_inbox_session", "session", "generation", "id"),
     Index("ix_inbox_turn", "turn"),
 )
 
@@ -445,6 +446,8 @@ workers = Table(
     Column("id", String(64), primary_key=True),
     Column("host", SafeText, nullable=False),
     Column("pid", Integer, nullable=False),
+    # Where the process id means something.
+    Column("place", SafeText, nullable=False),
     Column("version", String(32), nullable=False),
     Column("started_at", Timestamp, nullable=False),
     # On the database's clock, in seconds since 1970.
@@ -478,11 +481,15 @@ is_ended = turns.c.state != literal_column("'running'")
 is_turn = turns.c.kind == literal_column("'turn'")
 is_side_question = turns.c.kind == literal_column("'aside'")
 has_deadline = turns.c.deadline.is_not(None)
+is_unarchived = and_(sessions.c.parent.is_(None), sessions.c.archived_at.is_(None))
+is_archived = and_(sessions.c.parent.is_(None), sessions.c.archived_at.is_not(None))
 is_running_work = work.c.state == literal_column("'running'")
 is_undelivered = turns.c.delivered == literal_column("false")
 is_undeliverable = turns.c.undeliverable.is_not(None)
 is_unfinished_deletion = deletions.c.state != literal_column("'done'")
 
+Index("ix_sessions_listed", sessions.c.channel, sessions.c.last_at, sessions.c.key, sqlite_where=is_unarchived)
+Index("ix_sessions_archived", sessions.c.channel, sessions.c.last_at, sessions.c.key, sqlite_where=is_archived)
 Index("ix_inbox_waiting", inbox.c.session, inbox.c.id, sqlite_where=is_waiting)
 Index("ix_inbox_refused", inbox.c.channel, inbox.c.sender_id, sqlite_where=is_refused)
 Index("uq_turns_running", turns.c.session, unique=True, sqlite_where=and_(is_running, is_turn))

@@ -57,6 +57,7 @@ from gateway.store import (
 )
 from gateway.store.engine import Engine, Job
 from gateway.store.errors import StoreError
+from gateway.store.process import place
 from gateway.store.records import PastTurn
 from gateway.store.scope import (
     WHOLE,
@@ -93,7 +94,7 @@ async def open_store(
     """
     async with open_engine(url, committed) as engine:
         store = Store(engine, worker or uuid4().hex)
-        await store.enlist(version("interject"), lease, alone=not engine.is_shared)
+        await store.enlist(place(), version("interject"), lease, alone=not engine.is_shared)
         try:
             yield store
         finally:
@@ -287,15 +288,15 @@ class Store:
 
     # Outbox
     pieces = writes(outbox.pieces, by_reply)
-    sending = writes(outbox.sending, by_reply)
+    sending = writes_as_worker(outbox.sending, by_reply)
     sent = writes(outbox.sent, by_reply)
     rename = writes(outbox.rename, by_reply)
     removed = writes(outbox.removed, by_reply)
     simplified = writes(outbox.simplified, by_reply)
     undeliverable = writes(outbox.undeliverable, by_reply)
-    delivered = writes(delivery.delivered, by_turn)
+    delivered = writes_as_worker(delivery.delivered, by_turn)
     undelivered = writes(delivery.undelivered, apart("undelivered"))
-    redeliver = writes(delivery.redeliver)
+    redeliver = writes_as_worker(delivery.redeliver)
 
     # Channels
     request_pairing = writes(pairing.request)

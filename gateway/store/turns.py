@@ -31,7 +31,7 @@ from gateway.store.inbox import (
     waiting_rows,
 )
 from gateway.store.records import AuditEvent, Turn
-from gateway.store.schema import AnyRow, is_running, is_turn, turn_log, turns
+from gateway.store.schema import AnyRow, is_ended, is_running, is_turn, turn_log, turns
 from gateway.store.sessions import current_generation
 from gateway.store.turn_rows import insert_running, level_of, new_turn, turn_from, with_settings
 from gateway.store.workers import alive
@@ -43,14 +43,16 @@ _newest = (
     .order_by(turns.c.number.desc())
     .limit(1)
 )
-_earlier = (
-    select(turns.c.number)
+_last_ended = (
+    select(turns.c.id)
     .where(
         turns.c.session == bindparam("session"),
         turns.c.generation == bindparam("of_generation"),
         is_turn,
-        turns.c.number < bindparam("own"),
+        is_ended,
+        ~turns.c.undone,
     )
+    .order_by(turns.c.number.desc())
     .limit(1)
 )
 
@@ -162,11 +164,14 @@ def _begin(connection: Connection, worker: str, session: str) -> Turn | None:
     logs.write(connection, number, 1, [read])
     if are_more:
         queue_lower(connection, session, principal.level)
-    earlier = connection.execute(
-        _earlier, {"session": session, "of_generation": turn.generation, "own": number}
-    ).first()
-    turn = with_settings(connection, replace(turn, entries=(read,)))
-    return replace(turn, first=earlier is None, unread=waiting_busy(connection, session) if are_more else None)
+    turn = _with_past(connection, with_settings(connection, replace(turn, entries=(read,))))
+    unread = waiting_busy(connection, session) if are_more else None
+    return replace(turn, first=not turn.after, unread=unread)
+
+
+def _with_past(connection: Connection, turn: Turn) -> Turn:
+    values = {"session": turn.session, "of_generation": turn.generation}
+    return replace(turn, after=connection.execute(_last_ended, values).scalar() or "")
 
 
 def _resume_parked(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
@@ -181,7 +186,7 @@ def _take_over_from(connection: Connection, left: AnyRow, worker: str) -> Turn:
     if left.asks is not None:
         input_requests.release(connection, left.session)
     turn = turn_from(left, logs.read(connection, left.number), epoch=left.epoch + 1)
-    return with_settings(connection, turn)
+    return _with_past(connection, with_settings(connection, turn))
 
 
 # The worker that holds the turn's epoch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -43,12 +44,14 @@ def _now_in_postgresql(element: _Now, compiler: Any, **kwargs: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`left`: seconds of its lease. `running` turns of at most `room`. `draining`: it takes nothing new and is about to
-    end. `connectors`: the names of the leases that it holds."""
+    """`place`: where its process id means something, "" if that is not known. `left`: seconds of its lease. `running`
+    turns of at most `room`. `draining`: it takes nothing new and is about to end. `connectors`: the names of the leases
+    that it holds."""
 
     id: str
     host: str
     pid: int
+    place: str
     version: str
     started_at: datetime
     left: float
@@ -89,6 +92,7 @@ _enlist = insert(workers).values(
     id=bindparam("own"),
     host=bindparam("host"),
     pid=bindparam("pid"),
+    place=bindparam("place"),
     version=bindparam("version"),
     started_at=bindparam("now"),
     until=_Now() + bindparam("seconds"),
@@ -97,7 +101,8 @@ _enlist = insert(workers).values(
     draining=False,
 )
 _leave = delete(workers).where(_own)
-_bury = delete(workers).where(~_own, _left <= 0.0).returning(workers.c.id)
+_bury = delete(workers).where(~_own, workers.c.id.in_(bindparam("dead", expanding=True))).returning(workers.c.id)
+_bury_expired = delete(workers).where(~_own, _left <= 0.0).returning(workers.c.id)
 _listed = select(workers, _left.label("left")).order_by(workers.c.started_at, workers.c.id)
 _drain = update(workers).where(workers.c.id == bindparam("of_worker")).values(draining=True)
 
@@ -127,12 +132,14 @@ def alive(connection: Connection, worker: str) -> bool:
     return connection.execute(_alive, {"of_worker": worker}).first() is not None
 
 
-def enlist(connection: Connection, worker: str, version: str, seconds: float = LEASE, *, alone: bool = False) -> None:
-    """A worker begins. `alone`: the database is its own, so that all others are gone."""
+def enlist(
+    connection: Connection, worker: str, place: str, version: str, seconds: float = LEASE, *, alone: bool = False
+) -> None:
+    """A worker begins, with this process. `alone`: the database is its own, so that all others are gone."""
     if alone:
         connection.execute(delete(workers))
-    values = {"own": worker, "host": socket.gethostname(), "pid": os.getpid(), "version": version, "seconds": seconds}
-    connection.execute(_enlist, values | {"now": datetime.now(UTC)})
+    values = {"own": worker, "host": socket.gethostname(), "pid": os.getpid(), "place": place, "version": version}
+    connection.execute(_enlist, values | {"seconds": seconds, "now": datetime.now(UTC)})
 
 
 def beat(connection: Connection, worker: str, seconds: float, running: int, room: int) -> Beat | None:
@@ -149,9 +156,10 @@ def leave(connection: Connection, worker: str) -> None:
     connection.execute(_leave, {"own": worker})
 
 
-def bury(connection: Connection, worker: str) -> tuple[str, ...]:
-    """Removes the workers whose lease has run out; their ids."""
-    return tuple(connection.execute(_bury, {"own": worker}).scalars())
+def bury(connection: Connection, worker: str, dead: Collection[str], *, expired: bool) -> tuple[str, ...]:
+    """Removes these workers, and if `expired` all whose lease has run out; the ids of those that were there."""
+    buried = tuple(connection.execute(_bury, {"own": worker, "dead": list(dead)}).scalars())
+    return buried + (tuple(connection.execute(_bury_expired, {"own": worker}).scalars()) if expired else ())
 
 
 def listed(connection: Connection) -> tuple[Worker, ...]:
@@ -172,6 +180,7 @@ def _worker_from(row: AnyRow, connectors: list[str]) -> Worker:
         row.id,
         row.host,
         row.pid,
+        row.place,
         row.version,
         row.started_at,
         row.left,

@@ -385,7 +385,7 @@ class Dispatcher:
 
     async def _past(self, record: records.Turn) -> Sequence[RenderedTurn]:
         """The past turns; for a side question, the running turn too."""
-        past = await self._histories.of(record.session, new=record.first)
+        past = await self._histories.of(record.session, after=record.after)
         if record.kind != "aside":
             return past
         active = self._active.get(record.session)

@@ -31,6 +31,8 @@ class History:
 
     def __init__(self, turns: Iterable[PastTurn] = ()) -> None:
         self.past: tuple[RenderedTurn, ...] = ()
+        self.last = ""
+        """The id of the last turn in it, "" without any."""
         for turn in turns:
             self.add(turn.id, turn.entries)
 
@@ -40,12 +42,9 @@ class History:
             log.warning(
                 "turn %s ended without the results of %d calls; the model is told so for each", turn_id, without
             )
+        self.last = turn_id
         before, own = model_view(self.past, entries)
         self.past = (*before, RenderedTurn(turn_id, own, size_of_log(entries)))
-
-    def ends_with(self, turn_id: str) -> bool:
-        """Whether this turn is the last one in it."""
-        return bool(self.past) and self.past[-1].id == turn_id
 
     @property
     def size(self) -> int:
@@ -69,9 +68,14 @@ class HistoryCache:
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._outdated: set[str] = set()
 
-    async def of(self, session: str, *, new: bool = False) -> tuple[RenderedTurn, ...]:
-        """The past turns for the session's next one; `new`: it is known that there are none."""
-        history = self._cached.get(session) or await self._read(session, new=new)
+    async def of(self, session: str, *, after: str | None = None) -> tuple[RenderedTurn, ...]:
+        """The past turns for the session's next one. `after`: the last of them, "" if it is known that there are none:
+        a history that ends with another one was changed by another worker."""
+        history = self._cached.get(session)
+        if history is not None and after is not None and history.last != after:
+            self._drop(session)
+            history = None
+        history = history or await self._read(session, new=after == "")
         self._cached.move_to_end(session)
         while self._count > MAX_CACHED and len(self._cached) > 1:
             self._drop(next(iter(self._cached)))
@@ -95,7 +99,7 @@ class HistoryCache:
         """Adds a turn of the session that has ended."""
         self._mark_outdated(session)
         history = self._cached.get(session)
-        if history is not None and not history.ends_with(turn_id):
+        if history is not None and history.last != turn_id:
             self._count -= history.size
             history.add(turn_id, entries)
             self._count += history.size

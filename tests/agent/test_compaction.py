@@ -456,7 +456,7 @@ def ended(name: str, *entries: Entry) -> PastTurn:
 async def test_past_turns_that_were_summed_up_are_forgotten_and_the_same_ones_after_a_restart() -> None:
     past = [ended("one"), ended("two"), ended("three"), ended("four", Compacted(1, "two", SUMMARY)), ended("five")]
     running = HistoryCache(Shelf())
-    await running.of("s", new=True)
+    await running.of("s", after="")
     for each in past:
         running.add("s", each.id, each.entries)
     known = await running.of("s")

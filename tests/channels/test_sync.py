@@ -47,6 +47,9 @@ class MemoryLedger:
     async def undeliverable(self, key: str, reason: str) -> None:
         self.kept[key] = Sent(key, "undeliverable", reason=reason)
 
+    def permit(self) -> None:
+        """Always."""
+
     def failed(self, key: str) -> bool:
         self.failures += 1
         return self.failures >= 3

@@ -58,6 +58,9 @@ class NoLedger:
     async def undeliverable(self, key: str, reason: str) -> None:
         raise AssertionError
 
+    def permit(self) -> None:
+        """Always."""
+
     def failed(self, key: str) -> bool:
         raise AssertionError
 

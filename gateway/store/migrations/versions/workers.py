@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("host", sa.Text(), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("place", sa.Text(), nullable=False),
         sa.Column("version", sa.String(length=32), nullable=False),
         sa.Column("started_at", sa.Double(), nullable=False),
         sa.Column("until", sa.Double(), nullable=False),
