@@ -22,6 +22,7 @@ from gateway.store import offline, open_store
 from gateway.store.audit import OPERATOR
 from gateway.store.errors import StoreBusy, StoreError
 from gateway.store.export import ListedConversation
+from gateway.store.read_only import holder
 from gateway.store.records import DeletionReport, DeletionRequest
 
 WAIT = 60.0
@@ -78,8 +79,9 @@ def delete(configuration: Configuration, selection: Selection, *, confirmed: boo
             sys.stderr.write("interject: nothing was deleted\n")
             return 1
         request_id = offline.request_deletion(url, wanted)
-        with suppress(StoreBusy):
-            asyncio.run(_carry_out(configuration))
+        if holder(url) is None:
+            with suppress(StoreBusy):
+                asyncio.run(_carry_out(configuration))
         report = _wait(url, request_id)
     except (StoreError, OSError) as error:
         return _failed(error, configuration)

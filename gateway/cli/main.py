@@ -136,6 +136,10 @@ def _command(arguments: argparse.Namespace) -> int:
             from gateway.cli.backup import restore
 
             return restore(_load(arguments.config), arguments.file, overwrite=arguments.force, as_json=arguments.json)
+        case "store":
+            from gateway.cli.store import copy
+
+            return copy(arguments.source, arguments.target, restart=arguments.restart, as_json=arguments.json)
         case "reload":
             from config.load import data_directory
             from gateway.cli.reload import reload
@@ -370,6 +374,16 @@ def _parser() -> argparse.ArgumentParser:
     for command in (backup, restore):
         command.add_argument("--json", action="store_true", help="print one JSON object")
         add_config(command, default)
+    store = add("store", "copy the database to another one", "Between SQLite and PostgreSQL, either way.")
+    copying = store.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(
+        "copy",
+        help="copy all rows, and compare them; goes on after an interruption",
+        description="Only while no gateway runs on either. The target must be empty, or the same unfinished copy.",
+    )
+    copying.add_argument("source", metavar="FROM", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE")
+    copying.add_argument("target", metavar="TO", help="as FROM; passwords may also be in PGPASSWORD or ~/.pgpass")
+    copying.add_argument("--restart", action="store_true", help="delete what an unfinished copy has copied")
+    copying.add_argument("--json", action="store_true", help="print one JSON object")
     audit = add(
         "audit",
         "print the audit log",

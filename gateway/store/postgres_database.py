@@ -225,7 +225,9 @@ def explain(url: URL, error: SQLAlchemyError) -> StoreFailed:
     words = " ".join(str(original).split())
     state = getattr(original, "sqlstate", None) or ""
     if is_lost(error):
-        return StoreUnreachable(f"the database {shown(url)} cannot be reached: {words}. Check that the server runs")
+        # An error of the connection has no code: it may be a refusal just as well.
+        advice = "Check that the server runs, and host, user and password in [store] url"
+        return StoreUnreachable(f"the database {shown(url)} cannot be reached: {words}. {advice}")
     match state:
         case "28P01" | "28000":
             why = f"it refuses this user ({words}). Check the user and the password in [store] url"

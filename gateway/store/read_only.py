@@ -6,7 +6,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,10 +114,10 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _decoded(stored: bytes) -> str:
     """Text that another program has written may be no UTF-8."""
-    try:
-        return stored.decode()
-    except UnicodeDecodeError:
-        return stored.decode(errors="replace")
+    for errors in ("strict", "surrogatepass"):
+        with suppress(UnicodeDecodeError):
+            return stored.decode(errors=errors)
+    return stored.decode(errors="replace")
 
 
 @contextmanager
