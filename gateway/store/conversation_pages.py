@@ -9,17 +9,16 @@ from datetime import datetime
 from heapq import merge
 from itertools import islice
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, or_, select
 
 from gateway.store.encoding import address_from_json
 from gateway.store.reading import is_running_conversation, is_said, shown_title
 from gateway.store.records import StoredConversation
-from gateway.store.schema import AnyRow, inbox, sessions
+from gateway.store.schema import AnyRow, inbox, is_archived, is_unarchived, sessions
 
 _first_message = select(inbox.c.id).where(
     inbox.c.session == sessions.c.key, inbox.c.generation == sessions.c.generation, is_said
 )
-_is_archived = {False: sessions.c.archived_at.is_(None), True: sessions.c.archived_at.is_not(None)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def _of_channel(
 
 def _conditions(asked: ListedConversations, channel: str) -> Iterator[ColumnElement[bool]]:
     yield sessions.c.channel == channel
-    yield _is_archived[asked.archived]
+    yield is_archived if asked.archived else is_unarchived
     if asked.before is not None:
         last_at, key = asked.before.last_at, asked.before.key
         yield sessions.c.last_at <= last_at
@@ -97,9 +96,7 @@ _page: Select[tuple[object, ...]] = (
         is_running_conversation.label("running"),
         sessions.c.archived_at,
     )
-    .where(
-        and_(sessions.c.parent.is_(None), or_(sessions.c.title.is_not(None), _first_message.exists())),
-    )
+    .where(or_(sessions.c.title.is_not(None), _first_message.exists()))
     .order_by(sessions.c.last_at.desc(), sessions.c.key.desc())
 )
 
