@@ -25,13 +25,13 @@ from agent.log import (
     ModelAnswered,
 )
 from channels import reply as replies
-from channels.history import PersonMessage, ShownReply
 from channels.message import MessageState
 from gateway import bus
 from gateway.api import events
 from gateway.api.broadcast import EVERYTHING, Broadcast, Frame, Missed, Watcher
+from gateway.api.history import read_history
 from gateway.api.ids import conversation_id
-from gateway.api.items import cursor, file_item, message_item, reply_change, reply_item
+from gateway.api.items import file_item, message_item, reply_change, reply_item
 from gateway.api.runs import describe_run
 from gateway.app import Gateway
 from gateway.outbound.call_lines import short_title
@@ -220,27 +220,12 @@ class Follower:
         lives = [live for live in self._live.values() if live.session == session]
         for live in lives:
             self._publish_reply(live)
-        number, store = self._broadcast.number, self._gateway.store
-        sent = {live.turn: live.sent for live in lives}
-        conversation = await store.read(partial(watching.conversation, session=session))
-        messages = await store.read(partial(watching.messages_of, session=session))
-        by_id = {message.id: message for message in messages}
-        items: list[events.PersonMessage | events.ShownReply] = []
-        if conversation is not None:
-            for item in await self._gateway.conversation_view.history(conversation.address):
-                match item:
-                    case PersonMessage(id=row) if row in by_id:
-                        items.append(message_item(by_id[row]))
-                    case ShownReply(reply):
-                        shown = sent.get(reply.id, reply)
-                        if shown is not None:
-                            items.append(events.ShownReply(reply=reply_item(shown)))
-                    case _:
-                        # It came after the messages were read, and is published next.
-                        pass
+        number, sent = self._broadcast.number, {live.turn: live.sent for live in lives}
+        newest = await read_history(self._gateway, session, MAX_ITEMS, shown=sent)
         id = conversation_id(session)
-        newest, more = items[-MAX_ITEMS:], len(items) > MAX_ITEMS
-        event = events.Snapshot(conversation=id, items=newest, more=more, before=cursor(newest[0]) if more else None)
+        event = events.Snapshot(
+            conversation=id, items=newest.items, more=newest.before is not None, before=newest.before
+        )
         return Frame(number, id, _encode(event, self._broadcast.id(number)))
 
     # --- following ---
