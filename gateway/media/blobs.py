@@ -10,10 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-HASH = re.compile(r"[0-9a-f]{64}")
+from gateway.media.incoming import IncomingFile
 
-UNFINISHED = ".unfinished-"
-"""Begins the names of files that are being written; a crash leaves them behind."""
+HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class BlobMissing(Exception):
@@ -38,8 +37,8 @@ class Blobs(Protocol):
     incoming: Path
     """A folder for files that are being written, before they are put. It may not exist yet."""
 
-    async def put(self, hash: str, file: Path) -> None:
-        """Stores a file of `incoming`, which it may move away. Durable when it returns; a second time changes
+    async def put(self, hash: str, file: IncomingFile) -> None:
+        """Stores a complete file of `incoming`, which it may move away. Durable when it returns; a second time changes
         nothing."""
         ...
 
@@ -50,8 +49,6 @@ class Blobs(Protocol):
     def local_file(self, hash: str) -> AbstractAsyncContextManager[Path]:
         """A local file with the bytes, to be read only, and only inside the context. Raises `BlobMissing`."""
         ...
-
-    async def exists(self, hash: str) -> bool: ...
 
     async def delete(self, hashes: Collection[str]) -> None:
         """Deletes those of the files that there are. If it fails, some may be deleted."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.media.blobs import UNFINISHED, BlobMissing, StoredBlob, hash_of, name_of
+from gateway.media.blobs import BlobMissing, StoredBlob, hash_of, name_of
+from gateway.media.incoming import UNFINISHED, IncomingFile
 
 
 class FolderBlobs:
@@ -20,8 +21,8 @@ class FolderBlobs:
         # Files are moved within the file system.
         self.incoming = path
 
-    async def put(self, hash: str, file: Path) -> None:
-        await asyncio.to_thread(_move, file, self.path / name_of(hash))
+    async def put(self, hash: str, file: IncomingFile) -> None:
+        await asyncio.to_thread(_move, file.path, self.path / name_of(hash))
 
     async def read(self, hash: str) -> bytes:
         try:
@@ -31,12 +32,10 @@ class FolderBlobs:
 
     @asynccontextmanager
     async def local_file(self, hash: str) -> AsyncIterator[Path]:
-        if not await self.exists(hash):
+        path = self.path / name_of(hash)
+        if not await asyncio.to_thread(path.is_file):
             raise BlobMissing
-        yield self.path / name_of(hash)
-
-    async def exists(self, hash: str) -> bool:
-        return await asyncio.to_thread((self.path / name_of(hash)).is_file)
+        yield path
 
     async def delete(self, hashes: Collection[str]) -> None:
         await asyncio.to_thread(_unlink, [self.path / name_of(hash) for hash in hashes])
@@ -52,10 +51,19 @@ class FolderBlobs:
 
 def delete_unfinished(folder: Path, before: datetime) -> int:
     """Deletes files that were being written before then; returns how many."""
-    old = [path for path in folder.glob(f"{UNFINISHED}*") if path.is_file() and _changed(path) < before]
-    for path in old:
-        path.unlink(missing_ok=True)
-    return len(old)
+    return delete_files(folder, f"{UNFINISHED}*", before)
+
+
+def delete_files(folder: Path, pattern: str, before: datetime) -> int:
+    """Deletes the files with such names that were changed before then; returns how many."""
+    deleted = 0
+    for path in folder.glob(pattern):
+        # Another process may delete it meanwhile.
+        with suppress(FileNotFoundError):
+            if path.is_file() and _changed(path) < before:
+                path.unlink()
+                deleted += 1
+    return deleted
 
 
 def _move(file: Path, target: Path) -> None:

@@ -11,8 +11,10 @@ from tempfile import NamedTemporaryFile
 from typing import IO
 
 from agent.media import FileTooLarge
-from gateway.media.blobs import UNFINISHED
 from gateway.media.errors import storage_errors
+
+UNFINISHED = ".unfinished-"
+"""Begins the names of files that are being written; a crash leaves them behind."""
 
 BATCH = 1 << 20
 """Bytes that are collected before they are written: a thread for each small chunk costs more than the writing."""

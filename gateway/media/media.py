@@ -126,7 +126,7 @@ class Media:
             attachment = await asyncio.to_thread(examine, file.path, file.hash, file.size, file.name)
             # In this order: once recorded, the bytes are claimed by nobody, so nobody deletes them any more.
             await self._record(attachment)
-            await self._blobs.put(attachment.hash, file.path)
+            await self._blobs.put(attachment.hash, file)
         return attachment
 
     async def _record(self, attachment: Attachment) -> None:
