@@ -44,7 +44,7 @@ from gateway.inbound.role_changes import RoleChanges
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
 from gateway.inbound.trace_command import TraceCommand
-from gateway.lifecycle.connectors import Connectors
+from gateway.lifecycle.connectors import Connectors, StoredConnectors
 from gateway.lifecycle.listeners import Listeners
 from gateway.lifecycle.menus import Menus
 from gateway.lifecycle.reloading import Reload, Reloading, no_reload
@@ -206,7 +206,7 @@ class Gateway:
         self.tool_problems = tool_problems
 
         self._observations = Observations(hooks, mask, watch)
-        self._listeners = Listeners(self.channels, self._observations, connectors)
+        self._listeners = Listeners(self.channels, self._observations, connectors or StoredConnectors(store))
         self._reconfigured = asyncio.Event()
         self._own_channels: list[Channel] = []
         self._new_channels: set[str] = set()

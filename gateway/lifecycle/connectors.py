@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from channels.channel import Channel, ExclusiveChannel, Lease
+from gateway.store import Store
 from gateway.store.errors import StoreError
 
 log = logging.getLogger(__name__)
@@ -37,50 +38,6 @@ class Connectors(Protocol):
         """Another worker may take it from now on. Never fails: in the worst case it is free when this worker ends."""
 
 
-class OnlyWorker:
-    """`Connectors` of a gateway that is alone: it holds what it asks for. The states end with the process."""
-
-    def __init__(self) -> None:
-        self._leases: dict[str, _OwnLease] = {}
-
-    async def take(self, name: str) -> HeldLease:
-        return self._leases.setdefault(name, _OwnLease())
-
-    async def release(self, name: str) -> None:
-        self._leases.pop(name, None)
-
-
-class _OwnLease:
-    def __init__(self) -> None:
-        self.state: Mapping[str, Any] = {}
-
-    def is_held(self) -> bool:
-        return True
-
-    async def save(self, state: Mapping[str, Any]) -> None:
-        self.state = state
-
-    async def lost(self) -> None:
-        await asyncio.Event().wait()
-
-
-class TakenLease(Protocol):
-    @property
-    def state(self) -> dict[str, Any]: ...
-
-
-class LeaseStore(Protocol):
-    """The store's operations on leases, for this worker. They raise `StoreError`."""
-
-    async def take_lease(self, name: str) -> TakenLease | None:
-        """None: another worker, or this one, holds it."""
-
-    async def release_lease(self, name: str) -> None: ...
-
-    async def save_lease_state(self, name: str, state: dict[str, Any]) -> bool:
-        """False: this worker does not hold it any more."""
-
-
 def always() -> bool:
     return True
 
@@ -90,7 +47,8 @@ def untold() -> None:
 
 
 class StoredConnectors:
-    """`Connectors` of all workers of one database: a lease lasts until it is released or its worker is dead.
+    """`Connectors` of all workers of one database: a lease lasts until it is released or its worker is dead, and its
+    state is kept for the next holder, even where that is the same gateway after a restart.
 
     `is_alive` says whether others still take this worker for alive, by this process's own clock and without asking the
     database. `released` tells the other workers to look. Call `look` when another one says so, or when one was found
@@ -99,7 +57,7 @@ class StoredConnectors:
 
     def __init__(
         self,
-        store: LeaseStore,
+        store: Store,
         *,
         is_alive: Callable[[], bool] = always,
         released: Callable[[], None] = untold,

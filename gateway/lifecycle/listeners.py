@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from agent.interrupt import Interrupted, cancel_and_wait, race
 from channels.channel import Channel, CommandHelp, ExclusiveChannel, Lease, NotStored
 from channels.message import Deliver, InboundMessage, Receipt
-from gateway.lifecycle.connectors import Connectors, OnlyWorker, connector_of
+from gateway.lifecycle.connectors import Connectors, connector_of
 from gateway.lifecycle.supervision import listen
 from gateway.observations import Observations
 
@@ -19,14 +19,12 @@ Commands = Callable[[], tuple[CommandHelp, ...]]
 
 
 class Listeners:
-    def __init__(
-        self, channels: Mapping[str, Channel], observations: Observations, connectors: Connectors | None = None
-    ) -> None:
+    def __init__(self, channels: Mapping[str, Channel], observations: Observations, connectors: Connectors) -> None:
         """`channels` are those to listen on, by name; it may change, see `follow`. Where a channel needs one of the
-        `connectors`, it is listened on while this worker holds that; without, this worker is the only one."""
+        `connectors`, it is listened on while this worker holds that."""
         self._channels = channels
         self._observations = observations
-        self._connectors = connectors or OnlyWorker()
+        self._connectors = connectors
         self._changed = asyncio.Event()
         self._closing = False
         self._listening: dict[str, tuple[Channel, asyncio.Task[None]]] = {}
