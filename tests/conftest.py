@@ -13,6 +13,7 @@ import pytest_asyncio
 from hypothesis import HealthCheck, settings
 from playwright.async_api import Browser, async_playwright, expect
 
+from tests.engines import KINDS, Kind, engines
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
 from tests.servers.slack import Slack
@@ -42,6 +43,20 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="interject-crash-", ignore_cleanup_errors=True) as folder:
         yield Path(folder).resolve()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("engines")
+    if marker is not None:
+        metafunc.parametrize("engine", marker.args or KINDS, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def engine(request: pytest.FixtureRequest) -> Iterator[Kind]:
+    """What the databases of this test are, see `tests/engines.py`."""
+    kind: Kind = getattr(request, "param", engines.kind)
+    with engines.of(kind):
+        yield kind
 
 
 # python-telegram-bot warns about a type it will change, unless it is asked for the new one; warnings are errors here.

@@ -40,7 +40,7 @@ totals_columns = (
             usage.c.cost,
         )
     ),
-    func.coalesce(func.max(usage.c.estimated), False).label("estimated"),
+    func.coalesce(func.max(case((usage.c.estimated, 1), else_=0)), 0).label("estimated"),
     func.coalesce(func.max(case((usage.c.cost == 0, 1), else_=0)), 0).label("unpriced"),
 )
 """What `totals_from` reads, of a group of rows of `usage`."""

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -79,7 +80,11 @@ async def open_postgres(url: URL, committed: OnCommitted = untold) -> AsyncItera
                 await stack.enter_async_context(Writer(_ServerTransactions(database, url, sessions), committed))
                 for _ in range(LANES)
             ]
-            yield PostgresEngine(database, url, lanes, sessions)
+            engine = PostgresEngine(database, url, lanes, sessions)
+            try:
+                yield engine
+            finally:
+                await engine.stop_reading()
     finally:
         await asyncio.to_thread(database.dispose)
 
@@ -94,18 +99,21 @@ class PostgresEngine:
         self._url = url
         self._lanes = lanes
         self._sessions = sessions
-        self._readers = asyncio.Semaphore(READERS)
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
 
     async def write(self, job: Job[T], scope: Scope) -> T:
         return await self._lane(scope).run(job, scope)
 
     async def read(self, query: Job[T]) -> T:
-        async with self._readers:
-            return await asyncio.to_thread(self._read, query)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, query)
 
     async def vacuum(self) -> bool:
         await self._lane(WHOLE).run(_vacuum, WHOLE, alone=True)
         return True
+
+    async def stop_reading(self) -> None:
+        """Waits for the queries that run; those that wait are given up."""
+        await asyncio.shield(asyncio.to_thread(self._readers.shutdown, cancel_futures=True))
 
     def _lane(self, scope: Scope) -> Writer:
         match scope:
@@ -120,7 +128,10 @@ class PostgresEngine:
         return self._lanes[crc32(name.encode("utf-8", "replace")) % len(self._lanes)]
 
     def _read(self, query: Job[T]) -> T:
-        return _patiently(partial(self._read_once, query), self._url)
+        try:
+            return _patiently(partial(self._read_once, query), self._url)
+        except DBAPIError as error:
+            raise explain(self._url, error) from error
 
     def _read_once(self, query: Job[T]) -> T:
         with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

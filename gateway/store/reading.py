@@ -79,10 +79,13 @@ _rows = (
     .order_by(inbox.c.id)
 )
 
-_senders = (
-    select(inbox.c.session, inbox.c.address, inbox.c.sender_id, inbox.c.sender_handle)
+_newest_of_senders = (
+    select(func.max(inbox.c.id))
     .where(inbox.c.channel == bindparam("channel"), inbox.c.state != "refused", inbox.c.source != "work")
     .group_by(inbox.c.session, inbox.c.sender_id)
+)
+_senders = select(inbox.c.session, inbox.c.address, inbox.c.sender_id, inbox.c.sender_handle).where(
+    inbox.c.id.in_(_newest_of_senders)
 )
 
 is_said = and_(inbox.c.kind == "new", inbox.c.source == "person", inbox.c.state != "refused")

@@ -1,12 +1,11 @@
-"""A whole gateway around an in-memory channel and a scripted model, on a real database file."""
+"""A whole gateway around an in-memory channel and a scripted model, on a real database."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -30,6 +29,7 @@ from gateway.sessions import session_key
 from gateway.store import Store, open_store
 from gateway.turns.agents import OneAgent
 from gateway.turns.roles import Roles
+from tests.engines import engines
 
 PLACE = Address("memory", "me", "chat")
 ELSEWHERE = Address("memory", "me", "other")
@@ -112,16 +112,15 @@ class Play:
         return [plain_text(reply) for reply in self.channel.replies.values()]
 
     def sql(self, statement: str, *values: object) -> list[Any]:
-        """Runs SQL on the file, beside the gateway."""
-        with closing(sqlite3.connect(self.database)) as connection, connection:
-            return list(connection.execute(statement, values))
+        """Runs SQL beside the gateway, see `Engines.sql`."""
+        return engines.sql(self.database, statement, *values)
 
-    def refuse_to_write(self, table: str, verb: str = "INSERT") -> None:
+    def refuse_to_write(self, table: str, verb: str = "INSERT", when: str = "TRUE") -> None:
         """The database refuses to write to the table, as a full disk does, until `write_again`."""
-        self.sql(f"CREATE TRIGGER refuse_{table} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        engines.refuse(self.database, table, verb, when)
 
     def write_again(self, table: str) -> None:
-        self.sql(f"DROP TRIGGER refuse_{table}")
+        engines.allow(self.database, table)
 
     def states(self) -> Counter[str]:
         return Counter(dict(self.sql("SELECT state, count(*) FROM inbox GROUP BY state")))
@@ -169,7 +168,7 @@ async def playing(
     the folder `media`."""
     memory = MemoryChannel() if channel is None else channel
     database = folder / "test.db"
-    async with asyncio.timeout(bound), open_store(f"sqlite:///{database}") as opened:
+    async with asyncio.timeout(bound), open_store(engines.url(database)) as opened:
         used_media: MediaStore = MemoryMedia() if media is None else media
         if on_disk:
             used_media = disk = DiskMedia(folder / "media", opened)
@@ -194,7 +193,7 @@ async def playing(
 @asynccontextmanager
 async def storing(folder: Path) -> AsyncIterator[Callable[[str], Awaitable[object]]]:
     """A gateway that stores messages and is killed before it handles them."""
-    async with open_store(f"sqlite:///{folder / 'test.db'}") as store:
+    async with open_store(engines.url(folder / "test.db")) as store:
 
         async def store_message(text: str) -> object:
             message = inbound(text)

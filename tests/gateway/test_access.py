@@ -20,6 +20,7 @@ from gateway.cli.main import main
 from gateway.inbound.access import MAX_BOT_MESSAGES, ChannelAccess
 from gateway.store import open_store
 from gateway.store.pairing import MAX_PENDING
+from tests.engines import engines
 from tests.gateway.play import ANN, PLACE, Play, inbound, playing
 
 GROUP = replace(PLACE, chat="team", kind="group")
@@ -236,7 +237,7 @@ async def test_no_pairing_codes_are_sent_in_groups(tmp_path: Path) -> None:
 
 
 async def test_beyond_a_thousand_pairing_codes_the_oldest_becomes_invalid(tmp_path: Path) -> None:
-    async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
+    async with open_store(engines.url(tmp_path / "test.db")) as store:
         people = [Sender(str(number), "Somebody") for number in range(MAX_PENDING + 1)]
         requests = [await store.request_pairing("memory", sender, "session", PLACE) for sender in people]
         first, last = requests[0], requests[-1]

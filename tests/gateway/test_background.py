@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -37,6 +36,7 @@ from gateway.store.background_rows import listed
 from gateway.store.records import Busy, Turn
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import SpendingLimits
+from tests.engines import engines
 from tests.gateway.notes import ANN, COMPLETED, HERE, PICTURE, SESSION, begin, first_words, left_behind, message, url_of
 from tests.gateway.play import Play, playing, storing, until
 
@@ -126,9 +126,8 @@ class Stage:
         return list(heard.messages)
 
     def sql(self, statement: str, *values: object) -> list[Any]:
-        """Beside the gateway, on the file itself."""
-        with closing(sqlite3.connect(self.folder / "interject.db")) as connection, connection:
-            return list(connection.execute(statement, values))
+        """Beside the gateway, see `Engines.sql`."""
+        return engines.sql(self.folder / "interject.db", statement, *values)
 
     def waiting(self, session: str = SESSION) -> list[str]:
         """What lies in the inbox unread."""
@@ -302,11 +301,11 @@ async def test_a_result_that_cannot_be_stored_at_once_comes_when_it_can(
     turn = await stage.turn()
     gate = asyncio.Event()
     await (await stage.work(turn)).adopt("shell", stage.do(after(gate)))
-    stage.sql("CREATE TRIGGER refuse BEFORE UPDATE ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    engines.refuse(stage.folder / "interject.db", "work", "UPDATE")
     gate.set()
     async with asyncio.timeout(60):
         await until(lambda: "cannot be stored, trying again" in caplog.text)
-    stage.sql("DROP TRIGGER refuse")
+    engines.allow(stage.folder / "interject.db", "work")
     await stage.until_woken()
     (text,) = stage.waiting()
     assert text.endswith("made")
@@ -314,7 +313,7 @@ async def test_a_result_that_cannot_be_stored_at_once_comes_when_it_can(
 
 async def test_a_call_that_cannot_be_written_down_stays_its_caller_s(stage: Stage) -> None:
     work = await stage.work(await stage.turn())
-    stage.sql("CREATE TRIGGER refuse BEFORE INSERT ON work BEGIN SELECT RAISE(ABORT, 'no room'); END")
+    engines.refuse(stage.folder / "interject.db", "work")
     gate = asyncio.Event()
     running = stage.do(after(gate))
     with pytest.raises(BackgroundError, match="cannot be stored at the moment"):

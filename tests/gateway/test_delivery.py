@@ -105,7 +105,7 @@ async def test_a_finished_reply_of_unknown_delivery_is_shown_once(tmp_path: Path
         await play.say("/help")
         await play.reply("show these commands")
         await play.until_idle()
-        play.sql("UPDATE turns SET delivered = 0")
+        play.sql("UPDATE turns SET delivered = false")
     async with playing(tmp_path, ScriptedModel("Two."), channel=MessageList(wall)) as play:
         await play.say("second")
         await play.reply("Two.")
@@ -324,7 +324,7 @@ async def test_replies_are_shown_even_if_the_outbox_cannot_be_written(tmp_path: 
     channel = FailingChannel()
     async with playing(tmp_path, ScriptedModel(), channel=channel) as play:
         play.refuse_to_write("outbox")
-        play.sql("CREATE TRIGGER deaf BEFORE UPDATE OF delivered ON turns BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        play.refuse_to_write("turns", "UPDATE OF delivered")
         await play.say("hi")
         await play.reply("You said: hi")
         await play.say("again")

@@ -4,19 +4,19 @@ once or known to be undeliverable, and no chat is blocked."""
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from agent.agent import Agent
 from agent.events import OnDelta, TextDelta
@@ -46,6 +46,7 @@ from gateway.outbound.delivery import RetryLimits
 from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import open_store
 from gateway.turns.agents import OneAgent
+from tests.engines import Kind, engines
 from tests.gateway.play import until
 
 CHATS = ("one", "two", "three")
@@ -56,6 +57,7 @@ BOUND = 60.0
 TURNS = (
     "SELECT id, address ->> 'chat', address ->> 'thread', undeliverable FROM turns WHERE address ->> 'chat' != 'direct'"
 )
+TOLD = "SELECT 1 FROM audit WHERE event = 'undelivered' AND CAST(detail AS TEXT) LIKE ?"
 OPEN = "SELECT 1 FROM turns WHERE NOT delivered UNION SELECT 1 FROM inbox WHERE state = 'waiting'"
 
 Fault = Literal["lost", "vanished", "failed", "down", "limited", "refused"]
@@ -216,7 +218,7 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     async def _start(self) -> None:
         self.stack = AsyncExitStack()
-        self.store = await self.stack.enter_async_context(open_store(f"sqlite:///{self.database}"))
+        self.store = await self.stack.enter_async_context(open_store(engines.url(self.database)))
         agent = Agent(Painter(), self.media, Path(), (paint,))
         gateway = Gateway(
             self.store,
@@ -310,6 +312,7 @@ class DeliveryMachine(RuleBasedStateMachine):
         finally:
             self.runner.run(self._crash())
             self.runner.close()
+            engines.remove(self.database)
             self.folder.cleanup()
 
     async def _settle(self) -> None:
@@ -318,8 +321,7 @@ class DeliveryMachine(RuleBasedStateMachine):
             await until(lambda: not self._sql(OPEN))
 
     def _sql(self, query: str, *values: object) -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(self.database)) as connection:
-            return connection.execute(query, values).fetchall()
+        return engines.sql(self.database, query, *values)
 
     def _check(self) -> None:
         for id, chat, thread, undeliverable in self._sql(TURNS):
@@ -333,7 +335,9 @@ class DeliveryMachine(RuleBasedStateMachine):
                     assert sum(not post.repeat for post in shown) <= 1, (piece, posts)
             if undeliverable is not None:
                 assert undeliverable
-                assert self._sql("SELECT 1 FROM audit WHERE event = 'undelivered' AND detail LIKE ?", f"%{id}%")
+                assert self._sql(
+                    "SELECT 1 FROM audit WHERE event = 'undelivered' AND CAST(detail AS TEXT) LIKE ?", f"%{id}%"
+                )
         for chat in CHATS:
             if self.platform.current(chat) not in self.platform.closed:
                 assert any(post.thread == "last" for post in self._posts(chat)), f"{chat} is blocked"
@@ -347,11 +351,16 @@ class DeliveryMachine(RuleBasedStateMachine):
         return [post for post in posts if not post.deleted]
 
 
-DeliveryMachine.TestCase.settings = settings(
-    max_examples=20,
-    stateful_step_count=20,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-TestDelivery = DeliveryMachine.TestCase
+EXAMPLES = {"sqlite": 20, "postgresql": 5}
+
+
+@pytest.mark.engines
+def test_delivery_under_any_sequence_of_faults(engine: Kind) -> None:
+    how = settings(
+        max_examples=EXAMPLES[engine],
+        stateful_step_count=20,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    run_state_machine_as_test(DeliveryMachine, settings=how)

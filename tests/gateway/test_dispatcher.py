@@ -229,10 +229,8 @@ async def test_a_stop_while_the_end_of_a_turn_cannot_be_written_does_not_lose_th
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
-        play.sql(
-            "CREATE TRIGGER refuse BEFORE INSERT ON turn_log WHEN NEW.entry NOT LIKE '%told%' AND NEW.n > 1 "
-            "AND NOT EXISTS (SELECT 1 FROM inbox WHERE text = 'again') BEGIN SELECT RAISE(ABORT, 'no room'); END"
-        )
+        nothing_new = "NOT EXISTS (SELECT 1 FROM inbox WHERE text = 'again')"
+        play.refuse_to_write("turn_log", when=f"NEW.entry NOT LIKE '%told%' AND NEW.n > 1 AND {nothing_new}")
         gate.set()
         await play.reply("cannot be stored at the moment")
         await play.say("/stop")
@@ -247,10 +245,7 @@ async def test_a_stop_while_the_store_is_failing_does_not_lose_the_session(tmp_p
     async with playing(tmp_path, model) as play:
         await play.say("go")
         await play.reply("Well", done=False)
-        play.sql(
-            "CREATE TRIGGER refuse BEFORE UPDATE ON turns WHEN NEW.state = 'stopped' "
-            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
-        )
+        play.refuse_to_write("turns", "UPDATE", "NEW.state = 'stopped'")
         await play.say("/stop")
         await play.reply("cannot be stored at the moment")
         await play.say("again")
@@ -288,7 +283,7 @@ async def test_an_answer_stored_before_a_crash_is_not_given_again(tmp_path: Path
         await play.until_idle()
         # As if it had crashed between an answer and what was said during it.
         play.sql("DELETE FROM turn_log WHERE n = 3")
-        play.sql("UPDATE turns SET state = 'running', delivered = 0, ended_at = NULL")
+        play.sql("UPDATE turns SET state = 'running', delivered = false, ended_at = NULL")
     model = ScriptedModel("A second answer.")
     async with playing(tmp_path, model) as play:
         await play.reply("One answer.")
@@ -317,7 +312,7 @@ async def test_an_undelivered_reply_that_cannot_be_read_does_not_keep_the_gatewa
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("one")
         await play.until_idle()
-        play.sql("UPDATE turns SET delivered = 0")
+        play.sql("UPDATE turns SET delivered = false")
         play.sql("UPDATE turn_log SET entry = '{' WHERE n = 2")
     async with playing(tmp_path, ScriptedModel()) as play:
         await play.say("two", address=ELSEWHERE)

@@ -7,7 +7,6 @@ import os
 import random
 import re
 import signal
-import sqlite3
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.engines import engines
 from tests.gateway.stage import write_settings
 from tests.servers.models import Call, ModelServer, Request, Say, Wait
 from tests.servers.telegram import BotApi, Chat
@@ -25,6 +25,7 @@ KILLS = 8
 CALM = 4
 """After so many kills everything is answered before the next: fewer in a row than make the gateway give a turn up."""
 REPEAT = "possibly a repeat"
+UNSETTLED = "SELECT 1 FROM inbox WHERE state = 'waiting' UNION SELECT 1 FROM turns WHERE NOT delivered"
 
 
 def asked_for(text: str) -> list[str]:
@@ -52,7 +53,9 @@ def play(request: Request) -> list[object]:
 @asynccontextmanager
 async def process(settings: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """The real gateway in a process of its own; killed on leaving if it still runs."""
-    environment = {**os.environ, "INTERJECT_HOME": str(settings.parent / "home")}
+    home = settings.parent / "home"
+    url = engines.url(home / "interject.db")
+    environment = {**os.environ, "INTERJECT_HOME": str(home), "INTERJECT_STORE__URL": url}
     log = (settings.parent / "log.txt").open("ab")
     with closing(log):
         running = await asyncio.create_subprocess_exec(
@@ -144,9 +147,6 @@ async def settled(folder: Path) -> None:
     """Every inbox row has its terminal state, and every reply is confirmed."""
     async with asyncio.timeout(60):
         while True:
-            with closing(sqlite3.connect(folder / "home" / "interject.db")) as connection:
-                (waiting,) = connection.execute("SELECT count(*) FROM inbox WHERE state = 'waiting'").fetchone()
-                (open_turns,) = connection.execute("SELECT count(*) FROM turns WHERE NOT delivered").fetchone()
-            if not waiting and not open_turns:
+            if not engines.sql(folder / "home" / "interject.db", UNSETTLED):
                 return
             await asyncio.sleep(0.05)

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ from agent.log_state import unresolved
 from channels.address import Address, Sender
 from gateway.sessions import session_key
 from gateway.store import open_store
+from tests.engines import engines
 from tests.gateway.notes import message
 from tests.gateway.stage import write_settings
 from tests.gateway.test_kill import process, settled
@@ -47,8 +48,7 @@ class Scene:
         return self.settings.parent / "home"
 
     def sql(self, statement: str) -> list[tuple[object, ...]]:
-        with closing(sqlite3.connect(self.home / "interject.db")) as connection:
-            return list(connection.execute(statement))
+        return engines.sql(self.home / "interject.db", statement)
 
     def logs(self) -> list[tuple[Entry, ...]]:
         """The logs of all turns, oldest first."""
@@ -174,7 +174,7 @@ async def decided_by_a_process_that_died(play: Scene) -> None:
     """It kept the decision, and did nothing about it."""
     (_, account, chat), *_ = (str(key).split("/") for (key,) in play.sql("SELECT key FROM sessions"))
     address = Address("telegram", account, chat)
-    async with open_store(f"sqlite:///{play.home / 'interject.db'}") as store:
+    async with open_store(engines.url(play.home / "interject.db")) as store:
         said = message("yes", address=address, sender=Sender("7", "Ann"))
         arrival = await store.accept(said, session_key(address))
         assert arrival is not None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tests.channels.contract.discord_home import DiscordHome
 from tests.channels.contract.home import lines
 from tests.channels.contract.slack_home import SlackHome
 from tests.channels.contract.telegram_home import TelegramHome
+from tests.engines import engines
 from tests.gateway.test_kill import process, settled
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer, Pause, Say
@@ -59,9 +59,8 @@ async def until(folder: Path, count: str) -> None:
     """The query counts something in the store."""
     async with asyncio.timeout(60):
         while True:
-            with closing(sqlite3.connect(folder / "home" / "interject.db")) as connection:
-                if connection.execute(count).fetchone() != (0,):
-                    return
+            if engines.sql(folder / "home" / "interject.db", count) != [(0,)]:
+                return
             await asyncio.sleep(0.02)
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
-from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +22,7 @@ from channels.reply import Reply
 from gateway.inbound.access import ChannelAccess
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
+from tests.engines import engines
 from tests.gateway.notes import left_behind
 from tests.gateway.play import PLACE, Play, inbound, playing, until
 
@@ -101,9 +100,8 @@ async def test_a_question_that_was_not_shown_before_a_crash_is_shown_after_it(tm
     async with playing(tmp_path, ScriptedModel([asking()]), ask_user) as play:
         await play.say("paint it")
         await play.asked(WHICH)
-    with closing(sqlite3.connect(tmp_path / "test.db")) as database, database:
-        database.execute("UPDATE turns SET delivered = 0")
-        database.execute("DELETE FROM outbox")
+    engines.sql(tmp_path / "test.db", "UPDATE turns SET delivered = false")
+    engines.sql(tmp_path / "test.db", "DELETE FROM outbox")
     async with playing(tmp_path, ScriptedModel(), ask_user) as play:
         await play.asked(WHICH)
 
@@ -248,7 +246,7 @@ async def test_an_undeliverable_question_is_given_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
 async def test_a_delivered_question_does_not_count_as_delivery_of_the_rest(tmp_path: Path, late: bool) -> None:
     """Even if the turn was resumed before its question was known to be delivered."""
-    async with open_store(f"sqlite:///{tmp_path / 'test.db'}") as store:
+    async with open_store(engines.url(tmp_path / "test.db")) as store:
         message = inbound("paint it")
         await store.accept(message, session_key(PLACE))
         turn = await store.claim(session_key(PLACE))

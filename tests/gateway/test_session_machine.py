@@ -4,18 +4,18 @@ questions, approvals, background tasks, stops, `/wrap`, `/retry`, crashes and re
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import tempfile
 from collections import Counter
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from agent.agent import Agent
 from agent.decisions.questions import ask_user
@@ -37,6 +37,7 @@ from gateway.store.arrivals import REPLACED
 from gateway.store.records import Turn
 from gateway.turns.agents import OneAgent
 from gateway.turns.dispatcher import message_state
+from tests.engines import Kind, engines
 
 PLACE = Address("memory", "me", "chat")
 THREAD = Address("memory", "me", "team", "thread", "group")
@@ -124,7 +125,7 @@ class World:
         self.stack = AsyncExitStack()
         self.model = HeldModel()
         self.store = await self.stack.enter_async_context(
-            open_store(f"sqlite:///{self.database}", worker=str(self.worker))
+            open_store(engines.url(self.database), worker=str(self.worker))
         )
         self.channel = HeldChannel(self.memory)
         self.channel.files["here"] = b"It says so."
@@ -155,30 +156,26 @@ class World:
         self.channel.arrived.clear()
 
     def row_states(self, which: str = "TRUE") -> Counter[str]:
-        """Read from the file itself, so that the store under test is not asked about itself."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            rows = connection.execute(f"SELECT state, count(*) FROM inbox WHERE {which} GROUP BY state")
-            return Counter(dict(rows))
+        """Read from the database itself, so that the store under test is not asked about itself."""
+        return Counter(dict(self._sql(f"SELECT state, count(*) FROM inbox WHERE {which} GROUP BY state")))
 
     def undelivered(self) -> int:
-        with closing(sqlite3.connect(self.database)) as connection:
-            return int(connection.execute("SELECT count(*) FROM turns WHERE NOT delivered").fetchone()[0])
+        ((number,),) = self._sql("SELECT count(*) FROM turns WHERE NOT delivered")
+        return int(number)
 
     def parked(self) -> list[str]:
         """Where a turn waits for people."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            rows = connection.execute("SELECT session FROM turns WHERE parked AND state = 'running'")
-            return [session for (session,) in rows]
+        return [session for (session,) in self._sql("SELECT session FROM turns WHERE parked AND state = 'running'")]
 
     def rows(self) -> list[tuple[int, str, str, str]]:
         """The inbox: id, session, kind and state of each row."""
-        with closing(sqlite3.connect(self.database)) as connection:
-            return list(connection.execute("SELECT id, session, kind, state FROM inbox ORDER BY id"))
+        return self._sql("SELECT id, session, kind, state FROM inbox ORDER BY id")
 
     async def turns(self) -> list[Turn]:
-        with closing(sqlite3.connect(self.database)) as connection:
-            ids = [id for (id,) in connection.execute("SELECT id FROM turns ORDER BY number")]
-        return [await self.store.turn(id) for id in ids]
+        return [await self.store.turn(id) for (id,) in self._sql("SELECT id FROM turns ORDER BY number")]
+
+    def _sql(self, statement: str) -> list[Any]:
+        return engines.sql(self.database, statement)
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -364,6 +361,7 @@ class SessionMachine(RuleBasedStateMachine):
         finally:
             self.runner.run(self.world.crash())
             self.runner.close()
+            engines.remove(self.world.database)
             self.folder.cleanup()
 
     async def _check(self) -> None:
@@ -425,11 +423,16 @@ class SessionMachine(RuleBasedStateMachine):
             await self.world.channel.until(settled)
 
 
-SessionMachine.TestCase.settings = settings(
-    max_examples=60,
-    stateful_step_count=25,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-TestSession = SessionMachine.TestCase
+EXAMPLES = {"sqlite": 60, "postgresql": 10}
+
+
+@pytest.mark.engines
+def test_two_sessions_under_every_interleaving(engine: Kind) -> None:
+    how = settings(
+        max_examples=EXAMPLES[engine],
+        stateful_step_count=25,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    run_state_machine_as_test(SessionMachine, settings=how)

@@ -11,6 +11,8 @@ from channels.message import FileRef, InboundMessage
 from gateway.store import Store
 from tests.gateway.notes import SESSION, begin, finish, message, states
 
+pytestmark = pytest.mark.engines
+
 
 def album(text: str, id: str, name: str = "") -> InboundMessage:
     files = (FileRef(id, name),) if name else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import Connection, insert
 
 from agent.log import MessagesRead, ModelAnswered, Text, Usage
@@ -28,6 +29,8 @@ from tests.gateway.notes import (
     tell,
     words,
 )
+
+pytestmark = pytest.mark.engines
 
 CHILD = f"{SESSION}/w/w1"
 

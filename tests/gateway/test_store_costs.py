@@ -13,6 +13,8 @@ from gateway.store import Store
 from gateway.store.records import UsageTotals
 from tests.gateway.notes import ANSWER, COMPLETED, HERE, SESSION, begin, finish, message, tell
 
+pytestmark = pytest.mark.engines
+
 BOB = Sender("2", "Bob")
 ONE = Usage(100, 10, 80, 5, 3, 0.25)
 TWO = Usage(50, 5, cost=0.5, estimated=True)

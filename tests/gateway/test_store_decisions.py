@@ -23,6 +23,8 @@ from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, DecisionResult, Turn
 from tests.gateway.notes import ANN, HERE, SESSION, add_background_message, begin, left_behind, message, tell, url_of
 
+pytestmark = pytest.mark.engines
+
 BOB = Sender("2", "Bob")
 SOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ASKS = ModelAnswered(1, (Text("May I?"), Call("c1", "shell", "{}"), Call("c2", "web", "{}")))

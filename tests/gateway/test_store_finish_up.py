@@ -24,6 +24,8 @@ from tests.gateway.notes import (
     url_of,
 )
 
+pytestmark = pytest.mark.engines
+
 
 async def request_finish(store: Store, words: str = "and be brief", *, id: str | None = None) -> bool:
     arrival = await store.accept(message(words, id=id, kind="command", command="wrap"), SESSION)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from agent.log import ForeignText as ReadForeign
 from agent.log import MessagesRead, Notice
 from channels.address import Address, Sender
@@ -27,6 +29,8 @@ from tests.gateway.notes import (
     url_of,
     words,
 )
+
+pytestmark = pytest.mark.engines
 
 BOB = Sender("2", "Bob")
 GROUP = replace(HERE, kind="group")

@@ -9,13 +9,15 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, Entry, MessagesRead, ModelAnswered, Notice, Text
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, Busy, Turn
+from tests.engines import Kind, engines
 from tests.gateway.notes import (
     ANN,
     COMPLETED,
@@ -25,7 +27,6 @@ from tests.gateway.notes import (
     add_background_message,
     left_behind,
     message,
-    url_of,
 )
 
 BUSY = st.sampled_from(["steer", "queue", "collect", "interrupt"])
@@ -38,6 +39,7 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
+        self.database = Path(self.folder.name) / "test.db"
         self.runner = asyncio.Runner()
         self.stack = AsyncExitStack()
         self.count = 0
@@ -53,7 +55,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _open(self) -> None:
         self.stack = AsyncExitStack()
-        self.store: Store = await self.stack.enter_async_context(open_store(url_of(Path(self.folder.name))))
+        self.store: Store = await self.stack.enter_async_context(open_store(engines.url(self.database)))
 
     def _keep(self, arrival: Arrival | None) -> Arrival:
         assert arrival is not None
@@ -203,6 +205,7 @@ class StoreMachine(RuleBasedStateMachine):
         finally:
             self.runner.run(self.stack.aclose())
             self.runner.close()
+            engines.remove(self.database)
             self.folder.cleanup()
 
     async def _settle(self) -> None:
@@ -249,11 +252,16 @@ def _all_rows(connection: object) -> list[tuple[int, str]]:
     return [tuple(row) for row in connection.exec_driver_sql("SELECT id, state FROM inbox")]  # type: ignore[attr-defined]
 
 
-StoreMachine.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=30,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-TestStore = StoreMachine.TestCase
+EXAMPLES = {"sqlite": 25, "postgresql": 8}
+
+
+@pytest.mark.engines
+def test_a_store_used_at_random_loses_nothing_and_reads_nothing_twice(engine: Kind) -> None:
+    how = settings(
+        max_examples=EXAMPLES[engine],
+        stateful_step_count=30,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    run_state_machine_as_test(StoreMachine, settings=how)

@@ -32,6 +32,8 @@ from gateway.store.schema import REVISION
 from tests.gateway.notes import SESSION, begin, first_words, tell, url_of
 from tests.install.old_databases import database_of
 
+pytestmark = pytest.mark.engines("sqlite")
+
 NOBODY = 65534
 
 ENTRIES_OF_0001 = {

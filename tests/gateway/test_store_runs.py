@@ -11,6 +11,8 @@ from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, Run
 from tests.gateway.notes import PHOTO, SESSION, begin, finish, message, tell, url_of
 
+pytestmark = pytest.mark.engines
+
 
 async def run_of(store: Store, arrival: Arrival | None) -> Run:
     assert arrival is not None

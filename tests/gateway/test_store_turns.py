@@ -34,6 +34,8 @@ from tests.gateway.notes import (
     words,
 )
 
+pytestmark = pytest.mark.engines
+
 
 async def test_a_session_without_messages_has_nothing_to_claim(store: Store) -> None:
     assert await store.claim(SESSION) is None

@@ -31,6 +31,8 @@ from tests.gateway.notes import (
     url_of,
 )
 
+pytestmark = pytest.mark.engines
+
 BOB = Sender("2", "Bob")
 
 

@@ -35,6 +35,7 @@ from gateway.store import open_store
 from gateway.store.background import Limits
 from gateway.store.records import Busy
 from gateway.turns.budgets import SpendingLimits
+from tests.engines import engines
 from tests.gateway.play import ELSEWHERE, PLACE, Play, inbound, playing
 from tests.scenarios.forms import inbox_lines, log_lines, request_lines, screen_lines, separated
 from tests.scenarios.models import Asked, Stage
@@ -223,7 +224,7 @@ class World:
 
     async def keep(self, message: InboundMessage) -> None:
         """The message was kept before the gateway was killed, and nothing came of it yet."""
-        async with open_store(f"sqlite:///{self.folder / 'test.db'}") as store:
+        async with open_store(engines.url(self.folder / "test.db")) as store:
             await store.accept(message, session_key(message.address))
 
     def _model(self, mask: Mask) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import pwd
 import shutil
@@ -13,13 +12,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 
 IN_MEMORY = Path("/dev/shm")
+PASSWORD = "secret"
 ACCOUNT = "nobody"
 """PostgreSQL does not run as root."""
 
@@ -48,7 +49,7 @@ class Postgres:
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     options: tuple[str, ...] = FAST
-    _made: list[str] = field(default_factory=list)
+    _administrator: psycopg.Connection[Any] | None = None
 
     def start(self) -> None:
         """Starts it, again on the port that it had."""
@@ -64,6 +65,9 @@ class Postgres:
     def stop(self, *, kill: bool = False) -> None:
         """Ends it as an administrator would ("fast"), or with all its processes at once."""
         assert self.process is not None
+        if self._administrator is not None:
+            self._administrator.close()
+            self._administrator = None
         if kill:
             main = int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
             os.kill(main, 9)
@@ -79,18 +83,21 @@ class Postgres:
     def create(self, template: str | None = None) -> str:
         """The URL of a new database, empty or a copy of another."""
         name = f"t{uuid4().hex}"
-        self.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{template}"' if template else ""))
+        copied = f' TEMPLATE "{template}" STRATEGY FILE_COPY' if template else ""
+        self.execute(f'CREATE DATABASE "{name}"{copied}')
         return self.url(name)
 
     def drop(self, url: str) -> None:
         self.execute(f'DROP DATABASE IF EXISTS "{url.rpartition("/")[2]}" WITH (FORCE)')
 
     def url(self, name: str) -> str:
-        return f"postgresql://interject:secret@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://interject:{PASSWORD}@127.0.0.1:{self.port}/{name}"
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement.encode())
+        """Runs SQL as the superuser, beside all databases."""
+        if self._administrator is None:
+            self._administrator = psycopg.connect(self.url("postgres"), autocommit=True)
+        self._administrator.execute(statement.encode())
 
     def _wait_until_it_answers(self) -> None:
         assert self.process is not None
@@ -105,20 +112,20 @@ class Postgres:
 
 
 @contextmanager
-def running(**changed: tuple[str, ...]) -> Iterator[Postgres]:
+def running(options: tuple[str, ...] = FAST) -> Iterator[Postgres]:
     """A server of its own, with its data in a temporary folder. Raises `RuntimeError` where there is none."""
     found = programs()
     if found is None:
         raise RuntimeError(MISSING)
     memory = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="interject-postgres-", dir=memory))
-    server = Postgres(found, folder, **changed)
+    server = Postgres(found, folder, options=options)
     try:
         folder.chmod(0o755)
         if os.getuid() == 0:
             shutil.chown(folder, ACCOUNT)
         password = folder / "password"
-        password.write_text("secret")
+        password.write_text(PASSWORD)
         password.chmod(0o644)
         subprocess.run(
             _as_account(
@@ -149,14 +156,6 @@ def running(**changed: tuple[str, ...]) -> Iterator[Postgres]:
             with suppress(subprocess.SubprocessError, OSError):
                 server.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def lent(file: Path) -> Iterator[str]:
-    """For tests in several processes: the URL pattern of one server that all of them use, held in `file`."""
-    with file.open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield file.read_text()
 
 
 def _as_account(command: list[str]) -> list[str]:
