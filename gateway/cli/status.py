@@ -17,9 +17,9 @@ from gateway.cli.usage import totals_json
 from gateway.outbound.wording import dollars, plain, plain_person
 from gateway.store.errors import StoreError
 from gateway.store.overview import OpenTurn, Overview, overview
-from gateway.store.read_only import Holder, holder, reading
+from gateway.store.read_only import Holder, holders, reading
 from gateway.store.schema import REVISION
-from gateway.store.sqlite_file import database_path
+from gateway.store.server_health import database_size
 from gateway.turns.budgets import midnight
 
 SHOWN_TURNS = 20
@@ -39,10 +39,10 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`running` None: no gateway runs. `troubles` is by channel, "" for one that works; None: nobody can say.
+    """`running`: the gateways, the oldest first. `troubles` is by channel, "" for one that works; None: nobody can say.
     `overview` None: the database cannot be read, for the reason `problem`."""
 
-    running: Holder | None
+    running: tuple[Holder, ...]
     address: str
     troubles: Mapping[str, Trouble] | None
     overview: Overview | None
@@ -57,31 +57,36 @@ def show_status(configuration: Configuration, *, as_json: bool) -> int:
         write_lines([json_line(_json(configuration, status))])
     else:
         write_lines(_lines(configuration, status))
-    return 0 if status.running is not None and status.overview is not None else 1
+    return 0 if status.running and status.overview is not None else 1
 
 
 def find_status(configuration: Configuration) -> Status:
-    url = configuration.settings.store.url
-    running = found = None
+    store = configuration.settings.store
+    running: tuple[Holder, ...] = ()
+    found = on_server = None
     problem = ""
     try:
-        running = holder(url)
-        with reading(url) as connection:
+        running = holders(store.url)
+        with reading(store.url) as connection:
             found = overview(connection, midnight())
+            on_server = database_size(connection) if store.file is None else None
     except StoreError as error:
         problem = str(error)
-    address = published_address(configuration.home) if running is not None else ""
+    address = published_address(configuration.home) if any(each.is_here for each in running) else ""
     troubles = channel_troubles(configuration.home, address) if address else None
-    return Status(running, address, troubles, found, problem, _disk(url))
+    return Status(running, address, troubles, found, problem, _disk(configuration, on_server))
 
 
-def _disk(url: str) -> Disk | None:
+def _disk(configuration: Configuration, on_server: int | None) -> Disk | None:
+    """`on_server`: the size of a database there."""
+    path = configuration.settings.store.file
+    place = configuration.home / "files" if path is None else path
     try:
-        path = database_path(url)
-        folder = next(parent for parent in path.parents if parent.exists())
-        free = shutil.disk_usage(folder)
-    except (StoreError, OSError):
+        free = shutil.disk_usage(next(parent for parent in place.parents if parent.exists()))
+    except OSError:
         return None
+    if path is None:
+        return None if on_server is None else Disk(on_server, 0, free.free, free.total)
     return Disk(_bytes(path), _bytes(path.with_name(f"{path.name}-wal")), free.free, free.total)
 
 
@@ -96,12 +101,13 @@ def _bytes(file: Path) -> int:
 
 
 def _json(configuration: Configuration, status: Status) -> dict[str, Any]:
-    running, disk = status.running, status.disk
+    first, disk = next(iter(status.running), None), status.disk
     fields: dict[str, Any] = {
         "version": VERSION,
-        "running": running is not None,
-        "pid": running.pid if running else None,
-        "since": running.since if running else None,
+        "running": first is not None,
+        "pid": first.pid if first else None,
+        "since": first.since if first else None,
+        "gateways": [{"pid": each.pid, "host": each.host or None, "since": each.since} for each in status.running],
         "address": status.address or None,
         "data": str(configuration.home),
         "settings": str(configuration.file) if configuration.file else None,
@@ -179,12 +185,14 @@ def _lines(configuration: Configuration, status: Status) -> Iterator[str]:
 
 
 def _gateway(status: Status) -> str:
-    running = status.running
-    if running is None:
+    if not status.running:
         return f"not running (version {VERSION}); `interject run` starts it"
+    first, *others = status.running
     where = f", {status.address}" if status.address else ""
-    pid = "" if running.pid is None else f", process {running.pid}"
-    return f"running for {age(running.since)}, since {running.since:%Y-%m-%d %H:%M:%S} UTC{pid}{where}"
+    host = f" on {plain(first.host)}" if first.host else ""
+    pid = "" if first.pid is None else f", process {first.pid}{host}"
+    more = f"; and {len(others)} more" if others else ""
+    return f"running for {age(first.since)}, since {first.since:%Y-%m-%d %H:%M:%S} UTC{pid}{where}{more}"
 
 
 def _channels(configuration: Configuration, status: Status) -> list[tuple[str, str]]:

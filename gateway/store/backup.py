@@ -20,12 +20,11 @@ from gateway.store.backup_archive import (
     MEDIA,
     BackupSummary,
     Workspaces,
-    copy_database,
     prefix_of,
     write_archive,
 )
+from gateway.store.backup_database import replaced, write_copy
 from gateway.store.errors import StoreError, StoreFailed
-from gateway.store.sqlite_file import database_path, locked
 
 
 def back_up(
@@ -33,14 +32,11 @@ def back_up(
 ) -> BackupSummary:
     """Writes a backup, also beside a running gateway, without making it wait. `workspaces` are left out if they are the
     operator's own. Raises `StoreError` and `OSError`."""
-    path = database_path(url)
-    if not path.exists():
-        raise StoreFailed(f"{path} does not exist yet: there is nothing to back up")
     if target.exists() and not overwrite:
         raise StoreFailed(f"{target} exists already. Choose another name, or overwrite it with --force")
     with TemporaryDirectory(dir=target.absolute().parent, prefix=".backup-") as folder:
         copy, archive = Path(folder) / DATABASE, Path(folder) / "backup.zip"
-        copy_database(path, copy)
+        write_copy(url, copy)
         summary = write_archive(copy, media, workspaces or {}, archive)
         archive.replace(target)
     return summary
@@ -55,12 +51,11 @@ def restore(
     Raises `StoreBusy` while a gateway runs, `StoreError` for existing data without `overwrite` and for a damaged
     backup, and `OSError`. Nothing is changed then.
     """
-    path = database_path(url)
-    with locked(path), _opened(source) as archive:
-        if _has_data(path) and not overwrite:
-            raise StoreFailed(f"{path} holds data already, which a restore would replace. To do that, add --force")
+    with replaced(url) as old, _opened(source) as archive:
+        if old.has_data and not overwrite:
+            raise StoreFailed(f"{old.place} holds data already, which a restore would replace. To do that, add --force")
         summary = _summary(archive, source)
-        with TemporaryDirectory(dir=path.parent, prefix=".restore-") as folder:
+        with TemporaryDirectory(dir=old.folder, prefix=".restore-") as folder:
             database = Path(folder) / DATABASE
             _extract(archive, DATABASE, database)
             _check_database(database, source)
@@ -69,10 +64,7 @@ def restore(
                 _extract_media(archive, Path(files), source)
                 _restore_workspaces(archive, workspaces or {}, source)
                 _move_media(Path(files), media)
-            # A journal of the old database would be applied to the new one.
-            for suffix in ("-wal", "-shm"):
-                path.with_name(path.name + suffix).unlink(missing_ok=True)
-            database.replace(path)
+            old.replace(database)
     return summary
 
 
@@ -87,10 +79,6 @@ def _opened(source: Path) -> Iterator[ZipFile]:
 
 def _damaged(source: Path, why: str) -> StoreError:
     return StoreFailed(f"{source} cannot be restored: it is no complete backup ({why}). Nothing was changed")
-
-
-def _has_data(path: Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
 
 
 def _summary(archive: ZipFile, source: Path) -> BackupSummary:

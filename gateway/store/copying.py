@@ -140,25 +140,32 @@ def _opened_source(url: str) -> Iterator[tuple[Connection, str]]:
             stack.enter_context(locked(path))
             connection, place = stack.enter_context(file_snapshot(path)), str(path)
         else:
-            connection, place = stack.enter_context(snapshot(parsed, max_idle=0)), _name_of(parsed)
-            _check_unused(connection, place)
-        check_usable(connection, place)
-        revision, _ = found_schema(connection)
-        if revision != REVISION:
-            raise StoreFailed(
-                f"{place} has the schema {revision}, and this version of interject copies {REVISION} only: install the "
-                "version that has written it"
-            )
+            connection, place = stack.enter_context(snapshot(parsed, max_idle=0)), name_of(parsed)
+            check_unused(connection, place)
+        check_same_schema(connection, place)
         yield connection, place
 
 
-def _name_of(url: URL) -> str:
+def check_same_schema(connection: Connection, place: str) -> None:
+    """Raises `StoreFailed` if the database has tables or columns that this program does not know, or lacks some."""
+    check_usable(connection, place)
+    revision, _ = found_schema(connection)
+    if revision != REVISION:
+        raise StoreFailed(
+            f"{place} has the schema {revision}, and this version of interject copies {REVISION} only: install the "
+            "version that has written it"
+        )
+
+
+def name_of(url: URL) -> str:
+    """A database on a server in messages, without its password."""
     from gateway.store.postgres_database import shown
 
     return f"the database {shown(url)}"
 
 
-def _check_unused(connection: Connection, place: str) -> None:
+def check_unused(connection: Connection, place: str) -> None:
+    """Raises `StoreFailed` while a gateway runs on the database."""
     running = holders_of_server(connection)
     if running:
         where = ", ".join(f"process {each.pid} on {each.host}" for each in running[:3])
@@ -189,9 +196,9 @@ def _opened_target(url: str) -> Iterator[tuple[Engine, str]]:
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as only:
             if not only.exec_driver_sql(f"SELECT pg_try_advisory_lock({server.OPENING}, 1)").scalar():
-                raise StoreFailed(f"{_name_of(parsed)} is the target of a copy that goes on at this moment")
-            _check_unused(only, _name_of(parsed))
-            yield engine, _name_of(parsed)
+                raise StoreFailed(f"{name_of(parsed)} is the target of a copy that goes on at this moment")
+            check_unused(only, name_of(parsed))
+            yield engine, name_of(parsed)
     except SQLAlchemyError as error:
         raise server.explain(parsed, error) from error
     finally:

@@ -130,11 +130,7 @@ def create_tables(connection: Connection) -> None:
 def _upgrade(engine: Engine, url: URL, found: str) -> None:
     """Upgrades the database in one transaction, between the writes of gateways that use it already. It waits shortly
     for each lock, because everybody else waits behind it, and tries again."""
-    # Alembic takes longer to load than the rest of the store; most starts do not need it.
-    from gateway.store.migrate import has_revision
-
-    if not has_revision(found):
-        raise StoreTooNew(shown(url), found)
+    check_known(found, url)
     until = time.monotonic() + UPGRADE_PATIENCE
     while True:
         try:
@@ -153,6 +149,15 @@ def _upgrade(engine: Engine, url: URL, found: str) -> None:
                     "start again"
                 ) from error
             time.sleep(0.2)
+
+
+def check_known(revision: str, url: URL) -> None:
+    """Raises `StoreTooNew` if this version cannot upgrade from there."""
+    # Alembic takes longer to load than the rest of the store; most starts do not need it.
+    from gateway.store.migrate import has_revision
+
+    if not has_revision(revision):
+        raise StoreTooNew(shown(url), revision)
 
 
 def upgrade_tables(connection: Connection, url: URL) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,11 @@ class Holder:
     pid: int | None
     since: datetime
     host: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine."""
+        return self.host in ("", socket.gethostname())
 
 
 def holder(url: str) -> Holder | None:

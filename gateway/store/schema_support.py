@@ -24,6 +24,11 @@ def found_schema(connection: Connection) -> tuple[str, str]:
     return revision, connection.execute(select(schema_support.c.oldest)).scalar() or revision
 
 
+def schema_or_none(connection: Connection) -> tuple[str, str] | None:
+    """As `found_schema`; None for a database without tables of a gateway."""
+    return found_schema(connection) if inspect(connection).has_table(alembic_version.name) else None
+
+
 def is_usable(revision: str, oldest: str) -> bool:
     """Whether this program may use a database with such a schema as it is. Revisions are numbers of the same length."""
     return revision == REVISION or (revision.isdecimal() and oldest <= REVISION < revision)

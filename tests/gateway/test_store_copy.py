@@ -180,7 +180,7 @@ async def interrupted(
 ) -> tuple[str, str]:
     """A source and a target: the copy was killed in the middle."""
     source, target = await filled(tmp_path / "a.db"), made[0]
-    add_many(source, 12_000)
+    add_many(source, 8_000)
     if request.param == "sqlite":
         copy(capsys, source, made[1])
         source, target = made[1], f"sqlite:///{tmp_path / 'b.db'}"
@@ -203,7 +203,7 @@ async def test_a_killed_copy_goes_on_where_it_was(
             pass
     summary = copy(capsys, source, target)
     assert 0 < summary["resumed"] < summary["total"]
-    assert summary["rows"]["audit"] == run(target, "SELECT count(*) FROM audit")[0][0] == 12_000
+    assert summary["rows"]["audit"] == run(target, "SELECT count(*) FROM audit")[0][0] == 8_000
     async with open_store(target) as store:
         await tell(store, "it is a database now")
     assert "holds data already" in refused(capsys, source, target)
@@ -228,7 +228,7 @@ async def test_an_unfinished_copy_goes_on_with_its_own_source_only(
     tmp_path: Path, made: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = await filled(tmp_path / "a.db")
-    add_many(source, 12_000)
+    add_many(source, 8_000)
     process = await started_copy(source, made[0])
     process.kill()
     await process.communicate()

@@ -17,11 +17,15 @@ def check_upgrade(configuration: Configuration) -> CheckResult:
         return CheckResult("upgrade", False, describe_error(error, configuration.home))
     if tried is None:
         return CheckResult("upgrade", True, "there is no database yet")
-    if tried.found == tried.newest:
-        return CheckResult("upgrade", True, f"nothing to do, the database has the schema {tried.newest}")
-    return CheckResult(
-        "upgrade",
-        True,
-        f"a copy of the database went from the schema {tried.found} to {tried.newest} in {tried.seconds:.1f} s, with "
-        f"{tried.conversations} conversations. The gateway does the same when it starts, after a backup",
-    )
+    if tried.is_usable:
+        return CheckResult("upgrade", True, f"nothing to do, the database has the schema {tried.found}")
+    what = f"from the schema {tried.found} to {tried.newest} in {tried.seconds:.1f} s, with {tried.conversations} "
+    if tried.on_copy:
+        text = (
+            f"a copy of the database went {what}conversations. The gateway does the same when it starts, after a backup"
+        )
+    else:
+        text = (
+            f"the database went {what}conversations, and back. The gateway does the same when it starts; back up before"
+        )
+    return CheckResult("upgrade", True, text)

@@ -16,7 +16,7 @@ from gateway.cli.output import json_line, write_lines
 from gateway.cli.running import channel_troubles, published_address
 from gateway.outbound.wording import plain
 from gateway.store.errors import StoreError
-from gateway.store.read_only import Holder, holder
+from gateway.store.read_only import Holder, holders
 
 WIDTH = 2000
 
@@ -34,19 +34,20 @@ def examine(configuration: Configuration, *, online: bool, as_json: bool) -> int
 def _findings(configuration: Configuration) -> Iterator[Finding]:
     yield Finding("version", "ok", VERSION)
     yield from check_settings(configuration)
-    running = _holder(configuration)
+    running = _holders(configuration)
     yield from check_database(configuration, running)
-    if running is not None:
+    is_here = any(each.is_here for each in running)
+    if is_here:
         yield from _channels(configuration)
-    yield from check_machine(configuration, is_running=running is not None)
+    yield from check_machine(configuration, is_running=is_here)
 
 
-def _holder(configuration: Configuration) -> Holder | None:
+def _holders(configuration: Configuration) -> tuple[Holder, ...]:
     try:
-        return holder(configuration.settings.store.url)
+        return holders(configuration.settings.store.url)
     except StoreError:
-        # A URL that is not understood; the check of the database says so.
-        return None
+        # A database that does not answer; its check says so.
+        return ()
 
 
 def _channels(configuration: Configuration) -> Iterator[Finding]:
