@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from agent.media import FileTooLarge, MediaError, MediaMissing
@@ -84,6 +85,7 @@ def answer_problems(api: FastAPI) -> None:
     answer(Problem, lambda error: error if isinstance(error, Problem) else _unexpected(error))
     answer(UnknownRun, lambda error: Problem(404, "run_not_found", str(error)))
     answer(WrongResults, lambda error: Problem(409, "wrong_results", str(error)))
+    answer(ClientDisconnect, lambda error: Problem(499, "client_gone", "The client has gone."))
     answer(ClientGone, lambda error: Problem(499, "client_gone", "The client has gone."))
     answer(NotStored, lambda error: Problem(503, "not_stored", str(error), retry_after=5))
     answer(StoreError, lambda error: Problem(503, "store_failed", str(error), retry_after=5))
