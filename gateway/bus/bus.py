@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -23,6 +24,20 @@ class TurnDispatcher(Protocol):
 
     def wake(self, session: str, busy: Busy, *, by: str = "") -> None: ...
     def stop(self, session: str, *, before: int, reason: str) -> object: ...
+
+    def runs(self, session: str) -> bool:
+        """Whether the session's turn runs in this process."""
+
+    def waits(self, session: str) -> bool:
+        """Whether the session waits for a slot here."""
+
+    def hear(self, session: str, *, by: str, anyone: bool) -> None:
+        """Another worker says that something is unread: its own turn there looks for it; `anyone`: if nothing of the
+        session is here, and there is room, it is claimed."""
+
+    def unfinished(self, session: str) -> Iterable[BusEvent]:
+        """Events that repeat what has been reported, and is not in the log yet, of turns that run here: of this
+        session, "" for all."""
 
 
 class Subscription(Protocol):
@@ -68,10 +83,15 @@ class Bus(Protocol):
         """Never waits, never raises, and costs nothing without subscribers."""
 
     def subscribe(
-        self, session: str | None = None, *kinds: type[BusEvent]
+        self, session: str | None = None, *kinds: type[BusEvent], own_only: bool = False
     ) -> AbstractAsyncContextManager[Subscription]:
         """Events of these kinds (all, if none is named) of this session (None: of all), from the moment the context
-        is entered.
+        is entered. `own_only`: without what happens in other workers, for those who tell it on: each event is then
+        told by one of them.
+
+        `TurnProgress` of another worker arrives from the moment that it knows of the subscription, at most ten times a
+        second and session. Where it begins in the middle of an answer, the answer so far is told first, after a
+        `Withdrawn`.
 
         Bounded: a subscriber that does not keep up loses the oldest unread events and reads one `Lagged` in their
         place. Subscribers affect neither the publisher nor each other.

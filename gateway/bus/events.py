@@ -46,12 +46,14 @@ class TurnStarted:
 
 @dataclass(frozen=True, slots=True)
 class TurnProgress:
-    """The agent reported this from the turn. Known secrets are not masked in it."""
+    """The agent reported this from the turn. Known secrets are not masked in it. `entries` is the size of the turn's
+    log with it, 0 if that is not known."""
 
     session: str
     address: Address
     turn: str
     event: Event
+    entries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class TitleChanged:
 @dataclass(frozen=True, slots=True)
 class Lagged:
     """A subscriber was too slow: its oldest `count` unread events were dropped, and this is in their place. `session`
-    is the one subscribed to, None for all."""
+    is the one subscribed to, None for all. A `count` of 0: events of other workers did not arrive, nobody knows how
+    many."""
 
     session: str | None
     count: int

@@ -20,14 +20,14 @@ BACKLOG = 1000
 """Unread events that a subscription holds."""
 
 
-def _unwatched(event: BusEvent) -> None:
+def unwatched(event: BusEvent) -> None:
     """For a bus that only its subscribers watch."""
 
 
 class LocalBus:
     """Implements `gateway.bus.Bus`."""
 
-    def __init__(self, *, backlog: int = BACKLOG, watch: Callable[[BusEvent], None] = _unwatched) -> None:
+    def __init__(self, *, backlog: int = BACKLOG, watch: Callable[[BusEvent], None] = unwatched) -> None:
         """`watch` is told of every event before subscribers are. It never waits and never raises."""
         self._backlog = backlog
         self._watch = watch
@@ -71,14 +71,35 @@ class LocalBus:
 
     def publish(self, event: BusEvent) -> None:
         self._watch(event)
-        if not self._subscriptions or self._closed:
-            return
-        for subscription in (*self._subscriptions.get(event.session, ()), *self._subscriptions.get(None, ())):
+        for subscription in self._subscriptions_of(event.session):
             subscription.put(event)
 
+    def relay(self, event: BusEvent) -> None:
+        """Tells subscribers what happened in another worker."""
+        for subscription in self._subscriptions_of(event.session):
+            if not subscription.own_only:
+                subscription.put(event)
+
+    def lag(self, session: str | None = None) -> None:
+        """Events of another worker about this session (None: about any) have not arrived."""
+        if session is not None:
+            affected = self._subscriptions_of(session)
+        else:
+            affected = tuple(each for subscriptions in self._subscriptions.values() for each in subscriptions)
+        for subscription in affected:
+            if not subscription.own_only:
+                subscription.lag()
+
+    def _subscriptions_of(self, session: str | None) -> tuple[LocalSubscription, ...]:
+        if not self._subscriptions or self._closed:
+            return ()
+        return (*self._subscriptions.get(session, ()), *self._subscriptions.get(None, ()))
+
     @asynccontextmanager
-    async def subscribe(self, session: str | None = None, *kinds: type[BusEvent]) -> AsyncIterator[LocalSubscription]:
-        subscription = LocalSubscription(session, kinds, self._backlog)
+    async def subscribe(
+        self, session: str | None = None, *kinds: type[BusEvent], own_only: bool = False
+    ) -> AsyncIterator[LocalSubscription]:
+        subscription = LocalSubscription(session, kinds, self._backlog, own_only=own_only)
         if self._closed:
             subscription.close()
         subscriptions = self._subscriptions.setdefault(session, [])
@@ -94,12 +115,16 @@ class LocalBus:
 class LocalSubscription:
     """Implements `gateway.bus.Subscription`."""
 
-    def __init__(self, session: str | None, kinds: tuple[type[BusEvent], ...], backlog: int) -> None:
+    def __init__(
+        self, session: str | None, kinds: tuple[type[BusEvent], ...], backlog: int, *, own_only: bool = False
+    ) -> None:
+        self.own_only = own_only
         self._session = session
         self._kinds = kinds
         self._backlog = backlog
         self._unread: deque[BusEvent] = deque()
         self._dropped = 0
+        self._has_gap = False
         self._signal = asyncio.Event()
         self._closed = False
 
@@ -112,6 +137,11 @@ class LocalSubscription:
         self._unread.append(event)
         self._signal.set()
 
+    def lag(self) -> None:
+        """Events of another worker have not arrived."""
+        self._has_gap = True
+        self._signal.set()
+
     def close(self) -> None:
         self._closed = True
         self._signal.set()
@@ -122,9 +152,9 @@ class LocalSubscription:
     async def __anext__(self) -> BusEvent:
         if not await self._wait():
             raise StopAsyncIteration
-        if self._dropped:
+        if self._dropped or self._has_gap:
             lagged = Lagged(self._session, self._dropped)
-            self._dropped = 0
+            self._dropped, self._has_gap = 0, False
             return lagged
         return self._unread.popleft()
 
@@ -132,11 +162,11 @@ class LocalSubscription:
         if not await self._wait():
             raise BusClosed
         self._unread.clear()
-        self._dropped = 0
+        self._dropped, self._has_gap = 0, False
 
     async def _wait(self) -> bool:
         """Waits for an event; False if the bus has closed and none is left."""
-        while not self._unread:
+        while not (self._unread or self._has_gap):
             if self._closed:
                 return False
             self._signal.clear()

@@ -157,6 +157,19 @@ class ReplyBuilder:
                 assert_never(event)
         self.version += 1
 
+    def unlogged(self) -> Iterator[Event]:
+        """Events that repeat what was reported and is not in the log, for a builder that has only the log."""
+        yield Withdrawn()
+        if self._reasoning:
+            yield ReasoningDelta("".join(self._reasoning))
+        if self._text:
+            yield TextDelta("".join(self._text))
+        if self._waiting:
+            yield Waiting(self._waiting)
+        for segment in self._segments.values():
+            if isinstance(segment, CallSegment) and _is_running(segment) and segment.detail:
+                yield Progress(segment.key.removeprefix("c:"), segment.detail)
+
     def announce(self, text: str) -> None:
         """Puts the text on the status line, while there is one."""
         self._announcement = text

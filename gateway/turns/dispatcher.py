@@ -60,6 +60,7 @@ class DispatcherStore(TurnStore, Protocol):
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def unfinished(self, session: str) -> records.Turn | None: ...
+    async def waiting_busy(self, session: str) -> Busy | None: ...
     async def withdraw_waiting(
         self, session: str, upto: int, reason: str, sender: str | None = None
     ) -> tuple[records.MessageChange, ...]: ...
@@ -132,6 +133,8 @@ class Dispatcher:
         self._grace = grace
         self._active: dict[str, ActiveTurn] = {}
         self._ready: dict[str, ActiveTurn] = {}
+        self._checking: dict[str, bool] = {}
+        """Sessions whose inbox is being looked at; True: once more."""
         self._closing = False
         self._tasks = asyncio.TaskGroup()
 
@@ -195,6 +198,34 @@ class Dispatcher:
         return self._take_slot(session)
 
     def begin(self, reserved: ActiveTurn, record: records.Turn | None) -> None:
+    def runs(self, session: str) -> bool:
+        """Whether the session's turn runs in this process."""
+        active = self._active.get(session)
+        return active is not None and active.record is not None
+
+    def waits(self, session: str) -> bool:
+        """Whether the session waits for a slot here."""
+        return session in self._ready
+
+    def hear(self, session: str, *, by: str = "", anyone: bool = False) -> None:
+        """Another worker says that something is unread: a turn that runs here looks for it, since it may have been read
+        since. `anyone`: otherwise it is claimed here, if there is room."""
+        if session in self._active:
+            self._check(session)
+        elif anyone and self._has_room:
+            self.wake(session, "queue", by=by)
+
+    def unfinished(self, session: str) -> Iterator[TurnProgress]:
+        """Repeats what was reported of the turns that run here and is not in their logs: of this session, "" for all.
+        Delegated tasks are only told by name."""
+        for active in self._active.values():
+            record, turn, reply = active.record, active.turn, active.reply
+            if record is None or turn is None or reply is None or reply.done:
+                continue
+            if record.session == session or not (session or is_child(record.session)):
+                for event in reply.unlogged():
+                    yield TurnProgress(record.session, record.address, record.id, event, len(turn.entries))
+
         """Runs the turn that has begun in the slot; gives the slot back if there is none. Decided without awaiting."""
         if record is None or self._closing:
             self._leave(reserved)
@@ -272,6 +303,30 @@ class Dispatcher:
     def _take_slot(self, session: str) -> ActiveTurn:
         active = self._active[session] = self._ready.pop(session)
         active.since = time.monotonic()
+    def _check(self, session: str) -> None:
+        if session in self._checking:
+            self._checking[session] = True
+        elif not self._closing:
+            self._checking[session] = True
+            self._tasks.create_task(self._check_inbox(session))
+
+    async def _check_inbox(self, session: str) -> None:
+        try:
+            while self._checking[session]:
+                self._checking[session] = False
+                busy = await self._store.waiting_busy(session)
+                if busy is not None:
+                    self.wake(session, busy)
+        except StoreError as error:
+            log.warning("session %s: its inbox cannot be read; it is looked at again later: %s", session, error)
+        finally:
+            del self._checking[session]
+
+    @property
+    def _has_room(self) -> bool:
+        held = sum(not active.needs_no_slot for active in self._active.values())
+        return not self._closing and held < self._max_running
+
         return active
 
     def _leave(self, active: ActiveTurn) -> None:
@@ -366,7 +421,7 @@ class Dispatcher:
             turn_context = replace(turn_context, text_only_notice=SIDE_QUESTION_NOTICE)
 
         async def emit(event: Event) -> None:
-            self._watch(record, reply, event)
+            self._watch(active, record, reply, event)
 
         journal = TurnJournal(self._store, record, active.signal, AuditedCalls(record, agent.tools))
         turn = active.turn = Turn(
@@ -411,8 +466,9 @@ class Dispatcher:
         if not is_child(record.session):
             self._delivery.show(reply)
 
-    def _watch(self, record: records.Turn, reply: ReplyBuilder, event: Event) -> None:
-        self._bus.publish(TurnProgress(record.session, record.address, record.id, event))
+    def _watch(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder, event: Event) -> None:
+        entries = 0 if active.turn is None else len(active.turn.entries)
+        self._bus.publish(TurnProgress(record.session, record.address, record.id, event, entries))
         if reply.done:
             return
         reply.apply(event)

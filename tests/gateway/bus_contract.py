@@ -6,7 +6,7 @@ A subclass gives `open_bus`, and may need time between an act and its effect: te
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 
 import pytest
@@ -48,6 +48,9 @@ class Gateway:
         self.received: list[str] = []
         self.dispatched: list[tuple[str, str]] = []
         self.error: Exception | None = None
+        self.running: set[str] = set()
+        self.full_for: set[str] = set()
+        self.repeated: list[BusEvent] = []
         self._changed = asyncio.Event()
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
@@ -61,6 +64,18 @@ class Gateway:
 
     def stop(self, session: str, *, before: int, reason: str) -> None:
         self._record(session, f"stop before {before}: {reason}")
+
+    def runs(self, session: str) -> bool:
+        return session in self.running
+
+    def waits(self, session: str) -> bool:
+        return session in self.full_for
+
+    def hear(self, session: str, *, by: str, anyone: bool) -> None:
+        self._record(session, "heard for anyone" if anyone else "heard")
+
+    def unfinished(self, session: str) -> Iterable[BusEvent]:
+        return self.repeated
 
     def _record(self, session: str, what: str) -> None:
         self.dispatched.append((session, what))
