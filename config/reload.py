@@ -11,6 +11,7 @@ from config.settings import Settings
 AT_START = (
     "agent.shutdown_grace",
     "store.url",
+    "store.lease",
     "media.path",
     "web.enabled",
     "web.host",

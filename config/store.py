@@ -46,6 +46,13 @@ class StoreSettings(Section):
         description="Database URL: sqlite:/// and the file's path, or postgresql://USER:PASSWORD@HOST/DATABASE for "
         "several processes that work together.",
     )
+    lease: float = Field(
+        default=15.0,
+        ge=1.0,
+        le=600.0,
+        description="Seconds after which a process that does not answer is dead to the others of a PostgreSQL "
+        "database. They then go on with its work.",
+    )
 
     @property
     def file(self) -> Path | None:

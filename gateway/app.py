@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from agent.agent import unmasked
 from agent.hook import Hooks, NoHooks
+from agent.interrupt import cancel_and_wait
 from agent.log import Undelivered, UndeliveredPart
 from agent.media import Attachment, MediaStore
 from agent.model import Model, Request
@@ -49,9 +51,10 @@ from gateway.lifecycle.listeners import Listeners
 from gateway.lifecycle.menus import Menus
 from gateway.lifecycle.reloading import Reload, Reloading, no_reload
 from gateway.lifecycle.supervision import Service, supervised
+from gateway.lifecycle.worker_lease import LeaseLost, WorkerLease
 from gateway.observations import Observation, Observations, unwatched
 from gateway.outbound.channel_replies import ChannelReplies, ReplyOptions
-from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits
+from gateway.outbound.delivery import DEFAULT_LIMITS, Delivery, RetryLimits, always
 from gateway.outbound.moved_chats import MovedChats
 from gateway.outbound.notices import Notices
 from gateway.outbound.reply_builder import ReplyBuilder
@@ -80,6 +83,13 @@ from gateway.turns.workspaces import Workspaces
 from gateway.web.conversation_view import ConversationView
 
 log = logging.getLogger(__name__)
+
+
+PATIENCE = 5.0
+"""Seconds that a message waits before other workers than the one that has accepted it begin a turn unasked."""
+
+DRAINED_DELIVERY = 10.0
+"""Seconds for the last replies of a worker that is drained."""
 
 
 async def no_file_text(attachment: Attachment) -> FileText:
@@ -177,6 +187,7 @@ class Gateway:
         watch: Callable[[Observation], None] = unwatched,
         remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
         connectors: Connectors | None = None,
+        lease: WorkerLease | None = None,
     ) -> None:
         """`agents` are those that turns have, `files` their skills and context files. `small` is the model that names
         conversations, `estimate` gives what a request may cost, in dollars, that is for a model if it names none,
@@ -184,7 +195,8 @@ class Gateway:
         turn works in its agent's own. `reload` loads the configuration anew; `tool_problems` are those of the
         operator's own tools, by part. `mcp` are the MCP servers. `watch` is told of observations, and never raises.
         `remove_files` deletes stored files that nothing uses any more. `connectors` says on which channels this gateway
-        listens, if there are others beside it."""
+        listens, if there are others beside it; it is alive for those as long as its `lease` lasts, None: there
+        are no others."""
         options = options or GatewayOptions()
         agents, mcp = CurrentAgents(agents), CurrentMcp(mcp or NoMcp())
         files = files or AgentFiles()
@@ -192,6 +204,8 @@ class Gateway:
         self.store = store
         self.bus = bus or LocalBus()
         self.media = media
+        self._lease = lease
+        self._draining = asyncio.Event()
         self.is_receiving = False
         self.keys = ApiKeys(store)
         access.programs = self.keys
@@ -223,6 +237,7 @@ class Gateway:
             whole=options.unstreamed,
             limits=options.delivery,
             observations=self._observations,
+            may_send=always if lease is None else lease.is_current,
         )
         notices = Notices(store, self.delivery, self.bus.publish)
 
@@ -418,16 +433,34 @@ class Gateway:
         await self._stack.aclose()
 
     async def run(self, *services: Service) -> None:
-        """Resumes what an earlier process left and listens on every channel, until cancelled."""
+        """Resumes what other processes have left and listens on every channel, until cancelled, or until it is drained.
+        Raises `LeaseLost`, in a group, when others take this process for dead."""
         await self.keys.load()
         await self._identities.load(self.channels.values())
         await self._moved_chats.load()
         await self._resume(await self.store.pending())
         self.is_receiving = True
+        if self._lease is not None:
+            self._lease.work = self
         try:
-            await self._listen_to_all(services)
+            await self._listen_until_drained(services)
+        except* LeaseLost:
+            self.dispatcher.grace = 0.0
+            raise
         finally:
             self.is_receiving = False
+
+    async def _listen_until_drained(self, services: Sequence[Service]) -> None:
+        async with asyncio.TaskGroup() as group:
+            watching = None if self._lease is None else group.create_task(self._lease.watch())
+            listening = group.create_task(self._listen_to_all(services))
+            await self._draining.wait()
+            log.info("draining: nothing new begins here, and the process ends after what runs")
+            await cancel_and_wait(listening)
+            await self.dispatcher.drained()
+            await self.delivery.settle(DRAINED_DELIVERY)
+            if watching is not None:
+                watching.cancel()
 
     async def _listen_to_all(self, services: Sequence[Service]) -> None:
         async with asyncio.TaskGroup() as group:
@@ -444,6 +477,20 @@ class Gateway:
             group.create_task(supervised(self.deletion.watch))
             for service in services:
                 group.create_task(supervised(service))
+
+    def running_turns(self) -> tuple[int, int]:
+        """How many turns run here, and how many may."""
+        return self.dispatcher.running_turns()
+
+    async def look(self) -> None:
+        """Goes on with what other workers have left, and stops what the store says. Raises `StoreError`."""
+        await self._resume(await self.store.pending(PATIENCE))
+        for session, reason in await self.store.own_stops():
+            self.dispatcher.stop(session, before=sys.maxsize, reason=reason)
+
+    def drain(self) -> None:
+        """Begins nothing new; `run` returns after the turns that run here."""
+        self._draining.set()
 
     def workspace(self, session: str, sender: Sender, agent: str) -> Path | None:
         """The folder of the agent that this person has in the conversation; None without workspaces of their own."""
@@ -488,7 +535,7 @@ class Gateway:
         for turn_id in pending.side_questions:
             await self._answer_again(turn_id)
         for session in pending.sessions:
-            self.bus.wake(session, by=pending.people.get(session, ""))
+            self.dispatcher.wake(session, "queue", by=pending.people.get(session, ""))
 
     async def _answer_again(self, turn_id: str) -> None:
         """A failure here affects only this side question."""

@@ -29,7 +29,7 @@ from gateway.assembly.mcp import SignInLinks, mcp_problems
 from gateway.assembly.reload import NoWatcher, SettingsReload, Watcher, audit_settings
 from gateway.assembly.signals import ConfiguredSignals
 from gateway.assembly.web import exposure, link, server_app, site
-from gateway.bus import LocalBus
+from gateway.assembly.workers import Workers, join_workers
 from gateway.lifecycle.recent_log import recent_log
 from gateway.lifecycle.retention import keep_retention
 from gateway.lifecycle.shared_parts import SharedParts
@@ -76,7 +76,10 @@ async def build(
     async with AsyncExitStack() as stack:
         signals = ConfiguredSignals(settings)
         stack.push_async_callback(signals.aclose)
-        store = await stack.enter_async_context(open_store(settings.store.url, committed=signals.tell))
+        store = await stack.enter_async_context(
+            open_store(settings.store.url, committed=signals.tell, lease=settings.store.lease)
+        )
+        workers = await stack.enter_async_context(join_workers(store, settings.store, signals.tell))
         await audit_settings(settings, store)
         listener = address = token = None
         if settings.web.enabled:
@@ -89,7 +92,7 @@ async def build(
         generation = await build_generation(configuration, permanent)
         reload = SettingsReload(generation, permanent, webhooks, environ, watcher)
         await stack.enter_async_context(reload)
-        gateway = reload.gateway = _gateway(generation, permanent, reload)
+        gateway = reload.gateway = _gateway(generation, permanent, reload, workers)
         for channel in generation.platforms.values():
             gateway.add(channel, closes=False)
         for channel in extra:
@@ -106,14 +109,7 @@ async def build(
         if listener is not None and token is not None:
             if warning := exposure(settings.web):
                 log.warning("%s", warning)
-            web = WebChannel(
-                name=WEB,
-                conversations=gateway.conversation_view,
-                runs=gateway.runs,
-                media=permanent.media,
-                token=token,
-            )
-            gateway.add(web)
+            gateway.add(WebChannel(WEB, permanent.media))
             gateway.add(ProgramChannel(permanent.media))
             gateway.logins.url = settings.web.url or ""
             gateway.logins.local_url = (address or "").partition("/?")[0]
@@ -123,7 +119,7 @@ async def build(
             make_site = partial(
                 site,
                 gateway,
-                web,
+                token,
                 settings.web,
                 webhooks,
                 following,
@@ -158,7 +154,7 @@ async def _permanent(
     return Permanent(store, media, mask, policy, links, own, signals, SharedParts())
 
 
-def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReload) -> Gateway:
+def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReload, workers: Workers) -> Gateway:
     """The gateway without its channels."""
     first, own = generation.configured, permanent.own
     gateway = Gateway(
@@ -167,7 +163,9 @@ def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReloa
         permanent.policy,
         first.agents,
         first.options,
-        bus=LocalBus(watch=permanent.signals.tell),
+        bus=workers.bus,
+        connectors=workers.connectors,
+        lease=workers.lease,
         watch=permanent.signals.tell,
         hooks=first.hooks,
         mask=permanent.mask,

@@ -27,6 +27,7 @@ from gateway.cli.standard_streams import discard_unwritable
 from gateway.cli.web_token import sign_in_link
 from gateway.cli.writable_folders import remove_old_temporary_files, use_writable_folders
 from gateway.lifecycle.systemd import Systemd
+from gateway.lifecycle.worker_lease import LeaseLost
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
 
@@ -42,7 +43,11 @@ def run(configuration: Configuration) -> int:
     log_to(sys.stderr, secrets_in(configuration), configuration.settings.logging)
     try:
         use_writable_folders(configuration.home)
-        return run_in_loop(_serve(configuration))
+        while True:
+            try:
+                return run_in_loop(_serve(configuration))
+            except* LeaseLost:
+                log.warning("other workers take this one for dead: it begins again as another one")
     except (StoreError, HookError, ContextError, ExtraMissing, PortTaken, ChannelError, OSError) as error:
         sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
         return 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
+from agent.interrupt import cancel_and_wait
 from gateway.store.errors import StoreError
 from gateway.store.process import is_gone
 from gateway.store.workers import LEASE, Beat, Worker
@@ -37,36 +38,46 @@ class WorkerStore(Protocol):
     async def bury(self, dead: Collection[str], *, expired: bool) -> tuple[str, ...]: ...
 
 
-class Load(Protocol):
-    """How much this worker does."""
+class Work(Protocol):
+    """What the worker does (the gateway)."""
 
     def running_turns(self) -> tuple[int, int]:
         """How many turns it runs, and how many it may."""
 
+    async def look(self) -> None:
+        """Goes on with what others have left, and obeys what the store says. Raises `StoreError`."""
+
+    def drain(self) -> None:
+        """Begins nothing new, and ends after what runs."""
+
 
 class WorkerLease:
-    """`run` it beside the gateway."""
+    """Use as `async with`: it beats meanwhile. What is left of others, its `work` is told to look for."""
 
-    def __init__(
-        self,
-        store: WorkerStore,
-        load: Load,
-        *,
-        look: Callable[[], Awaitable[None]],
-        drain: Callable[[], None],
-        seconds: float = LEASE,
-    ) -> None:
-        """`look` goes on with what others have left, and obeys what the store says; it is also called twice in a lease
-        without a reason, because a notification may have been lost. `drain` is called when the worker is to end."""
+    def __init__(self, store: WorkerStore, *, seconds: float = LEASE) -> None:
         self._store = store
-        self._load = load
-        self._look = look
-        self._drain = drain
         self._seconds = seconds
         self._until = time.monotonic() + seconds
         self._unbroken_since = time.monotonic()
         self._told = asyncio.Event()
         self._draining = False
+        self._task: asyncio.Task[None] | None = None
+        self.work: Work | None = None
+
+    async def __aenter__(self) -> WorkerLease:
+        """Raises `StoreError`."""
+        await self._remove_gone()
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._task is not None:
+            await cancel_and_wait(self._task)
+
+    async def watch(self) -> None:
+        """Until cancelled. Raises `LeaseLost`."""
+        assert self._task is not None
+        await asyncio.shield(self._task)
 
     def is_current(self) -> bool:
         """Whether others still take this worker for alive. Asks nobody: true until the lease of the last beat ends on
@@ -77,47 +88,53 @@ class WorkerLease:
         """Something may have been left, or a notification was lost."""
         self._told.set()
 
-    async def begin(self) -> None:
-        """Removes workers of this machine whose process is gone, so that a restart waits for nobody. Raises
-        `StoreError`."""
+    async def _remove_gone(self) -> None:
+        """A restart on this machine waits for nobody's lease to end."""
         dead = [worker.id for worker in await self._store.list_workers() if is_gone(worker)]
         if dead:
             await self._bury(dead, expired=False)
 
-    async def run(self) -> None:
-        """Until cancelled. Raises `LeaseLost`."""
-        next_look = time.monotonic() + self._seconds / 2
+    async def _run(self) -> None:
         while True:
-            since = time.monotonic()
-            pause = self._seconds / BEATS
-            next_end: float | None = None
-            try:
-                beat = await self._store.beat(self._seconds, *self._load.running_turns())
-            except StoreError as error:
-                log.warning("the lease of this worker cannot be prolonged, trying again: %s", error)
-                self._unbroken_since, pause = time.monotonic(), RETRY
-            else:
-                if beat is None:
-                    self._until = 0.0
-                    raise LeaseLost
-                self._until, next_end = since + self._seconds, beat.next_end
-                if beat.draining and not self._draining:
-                    self._draining = True
-                    self._drain()
-            try:
-                if next_end is not None and next_end <= 0 and self._may_bury() and await self._bury((), expired=True):
-                    self.look_again()
-                if self._told.is_set() or time.monotonic() >= next_look:
-                    self._told.clear()
-                    next_look = time.monotonic() + self._seconds / 2
-                    await self._look()
-            except StoreError as error:
-                log.warning("what other workers have left cannot be read: %s", error)
+            beat, pause = await self._beat()
+            if beat is not None and beat.draining and not self._draining and self.work is not None:
+                self._draining = True
+                self.work.drain()
+            next_end = None if beat is None else beat.next_end
             if next_end is not None:
                 pause = min(pause, self._until_burial(next_end))
+            if next_end is not None and next_end <= 0 and self._may_bury():
+                await self._try(self._bury((), expired=True))
+                pause = 0.0
+            if self._told.is_set() and self.work is not None:
+                self._told.clear()
+                await self._try(self.work.look())
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._told.wait()
+
+    async def _beat(self) -> tuple[Beat | None, float]:
+        """What the store answers, None if it does not; and the seconds until the next one. Raises `LeaseLost`."""
+        since = time.monotonic()
+        running, room = (0, 0) if self.work is None else self.work.running_turns()
+        try:
+            beat = await self._store.beat(self._seconds, running, room)
+        except StoreError as error:
+            log.warning("the lease of this worker cannot be prolonged, trying again: %s", error)
+            self._unbroken_since = time.monotonic()
+            return None, RETRY
+        if beat is None:
+            self._until = 0.0
+            raise LeaseLost
+        self._until = since + self._seconds
+        return beat, self._seconds / BEATS
+
+    async def _try(self, step: Coroutine[Any, Any, object]) -> None:
+        try:
+            await step
+        except StoreError as error:
+            log.warning("what other workers have left cannot be read, trying again: %s", error)
+            self._told.set()
 
     def _may_bury(self) -> bool:
         """After the database was away, the leases of all have ended: the others get the time to beat first."""
@@ -127,8 +144,7 @@ class WorkerLease:
         left = self._seconds - (time.monotonic() - self._unbroken_since)
         return max(next_end, left, 0.0) + SLACK
 
-    async def _bury(self, dead: Sequence[str], *, expired: bool) -> tuple[str, ...]:
-        buried = await self._store.bury(dead, expired=expired)
-        for worker in buried:
-            log.warning("worker %s is dead; this one goes on with what it has left", worker)
-        return buried
+    async def _bury(self, dead: Sequence[str], *, expired: bool) -> None:
+        for worker in await self._store.bury(dead, expired=expired):
+            log.warning("worker %s is dead: others go on with what it has left", worker)
+            self._told.set()

@@ -7,6 +7,7 @@ buried or leaves.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, bindparam, exists, func, not_, or_, select, union_all, update
 
@@ -75,7 +76,7 @@ _held_elsewhere = exists(
 )
 _open_since = union_all(
     select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(
-        is_waiting, is_message, ~_held_elsewhere
+        is_waiting, is_message, ~_held_elsewhere, inbox.c.received_at <= bindparam("before")
     ),
     select(turns.c.session, turns.c.started_at).where(is_turn, is_running, _turn_left),
 ).subquery()
@@ -100,13 +101,14 @@ def reserved_for(worker: str) -> str:
     return f"{RESERVED}{worker}"[:64]
 
 
-def pending(connection: Connection, worker: str) -> Pending:
+def pending(connection: Connection, worker: str, waited: float = 0.0) -> Pending:
     """What this worker finds to do: from now on it is its own, except for the turns and messages in `sessions`, which
-    whoever claims them gets."""
+    whoever claims them gets. Messages are among it that have waited for so many seconds."""
     own = {"own": worker}
     background = tuple(connection.execute(_background).scalars())
     awaiting = tuple((row.turn, bool(row.running)) for row in connection.execute(_awaiting))
-    found = tuple(connection.execute(_unfinished).scalars())
+    before = datetime.now(UTC) - timedelta(seconds=waited)
+    found = tuple(connection.execute(_unfinished, {"before": before}).scalars())
     people = _people(connection)
     connection.execute(_reserve, {"reserved": reserved_for(worker)})
     connection.execute(_take_ended, own)

@@ -165,6 +165,7 @@ class Store:
 
     def __init__(self, engine: Engine, worker: str) -> None:
         self.worker = worker
+        self.is_shared = engine.is_shared
         self._engine = engine
 
     async def write(self, job: Job[T], scope: Scope = WHOLE) -> T:

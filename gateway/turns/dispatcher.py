@@ -130,12 +130,13 @@ class Dispatcher:
         self._replies = replies
         self._environment = environment
         self._max_running = max_running
-        self._grace = grace
+        self.grace = grace
         self._active: dict[str, ActiveTurn] = {}
         self._ready: dict[str, ActiveTurn] = {}
         self._checking: dict[str, bool] = {}
         """Sessions whose inbox is being looked at; True: once more."""
         self._closing = False
+        self._draining = False
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Dispatcher:
@@ -145,10 +146,10 @@ class Dispatcher:
     async def __aexit__(self, *exc: object) -> None:
         self._closing = True
         running = [active.task for active in self._active.values() if active.task is not None]
-        if running and self._grace:
-            log.info("waiting up to %g s for running turns to end; the others resume at the next start", self._grace)
+        if running and self.grace:
+            log.info("waiting up to %g s for running turns to end; the others resume at the next start", self.grace)
             self._announce_shutdown()
-            await asyncio.wait(running, timeout=self._grace)
+            await asyncio.wait(running, timeout=self.grace)
             await self._delivery.settle(FINAL_DELIVERY_TIMEOUT)
         for task in running:
             task.cancel()
@@ -165,10 +166,21 @@ class Dispatcher:
                 active.reply.announce(SHUTTING_DOWN)
                 self._show(active.record, active.reply)
 
+    def running_turns(self) -> tuple[int, int]:
+        """How many turns have a slot, and how many slots there are."""
+        return sum(not active.needs_no_slot for active in self._active.values()), self._max_running
+
+    async def drained(self) -> None:
+        """Begins no turn any more; returns when none runs."""
+        self._draining, self._max_running = True, 0
+        while tasks := self.at_work:
+            await asyncio.wait(tasks)
+
     def limit(self, max_running: int) -> None:
         """So many turns run at once from now on; those that run already go on."""
-        self._max_running = max_running
-        self._start_ready()
+        if not self._draining:
+            self._max_running = max_running
+            self._start_ready()
 
     @property
     def at_work(self) -> frozenset[asyncio.Task[None]]:
@@ -186,18 +198,6 @@ class Dispatcher:
         active.recheck_inbox = True
         active.signal.notify(busy)
 
-    def reserve(self, session: str, *, by: str) -> ActiveTurn | None:
-        """A slot for the turn that is about to begin with a message of this person; it must be given to `begin`. None
-        if the session has a turn, or has to wait for a slot."""
-        if self.active(session) is not None:
-            return None
-        self._queue(session, by)
-        if self._next() != session:
-            del self._ready[session]
-            return None
-        return self._take_slot(session)
-
-    def begin(self, reserved: ActiveTurn, record: records.Turn | None) -> None:
     def runs(self, session: str) -> bool:
         """Whether the session's turn runs in this process."""
         active = self._active.get(session)
@@ -226,6 +226,18 @@ class Dispatcher:
                 for event in reply.unlogged():
                     yield TurnProgress(record.session, record.address, record.id, event, len(turn.entries))
 
+    def reserve(self, session: str, *, by: str) -> ActiveTurn | None:
+        """A slot for the turn that is about to begin with a message of this person; it must be given to `begin`. None
+        if the session has a turn, or has to wait for a slot."""
+        if self.active(session) is not None:
+            return None
+        self._queue(session, by)
+        if self._next() != session:
+            del self._ready[session]
+            return None
+        return self._take_slot(session)
+
+    def begin(self, reserved: ActiveTurn, record: records.Turn | None) -> None:
         """Runs the turn that has begun in the slot; gives the slot back if there is none. Decided without awaiting."""
         if record is None or self._closing:
             self._leave(reserved)
@@ -291,18 +303,6 @@ class Dispatcher:
         if active.turn is not None and active.is_stopped:
             active.turn.stop(active.stop_reason)
 
-    def _queue(self, session: str, person: str) -> None:
-        self._ready.setdefault(session, ActiveTurn(session, person, needs_no_slot=is_child(session)))
-
-    def _start_ready(self) -> None:
-        """Delegated tasks and side questions need no slot: the holder of a slot may be waiting for them."""
-        while (session := self._next()) is not None:
-            active = self._take_slot(session)
-            active.task = self._tasks.create_task(self._serve(active))
-
-    def _take_slot(self, session: str) -> ActiveTurn:
-        active = self._active[session] = self._ready.pop(session)
-        active.since = time.monotonic()
     def _check(self, session: str) -> None:
         if session in self._checking:
             self._checking[session] = True
@@ -327,6 +327,18 @@ class Dispatcher:
         held = sum(not active.needs_no_slot for active in self._active.values())
         return not self._closing and held < self._max_running
 
+    def _queue(self, session: str, person: str) -> None:
+        self._ready.setdefault(session, ActiveTurn(session, person, needs_no_slot=is_child(session)))
+
+    def _start_ready(self) -> None:
+        """Delegated tasks and side questions need no slot: the holder of a slot may be waiting for them."""
+        while (session := self._next()) is not None:
+            active = self._take_slot(session)
+            active.task = self._tasks.create_task(self._serve(active))
+
+    def _take_slot(self, session: str) -> ActiveTurn:
+        active = self._active[session] = self._ready.pop(session)
+        active.since = time.monotonic()
         return active
 
     def _leave(self, active: ActiveTurn) -> None:

@@ -1,0 +1,43 @@
+"""What a gateway needs to work beside others on one database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from config.store import StoreSettings
+from gateway.bus import Bus, BusEvent, LocalBus
+from gateway.lifecycle.connectors import Connectors, StoredConnectors
+from gateway.lifecycle.worker_lease import WorkerLease
+from gateway.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """How the workers of the database reach each other. `lease` is None where there can be only one."""
+
+    bus: Bus
+    connectors: Connectors
+    lease: WorkerLease | None = None
+
+
+@asynccontextmanager
+async def join_workers(
+    store: Store, settings: StoreSettings, watch: Callable[[BusEvent], None]
+) -> AsyncIterator[Workers]:
+    """This process as a worker of the database, from now on. `watch` is told of its events. Raises `StoreError`."""
+    if not store.is_shared:
+        yield Workers(LocalBus(watch=watch), StoredConnectors(store))
+        return
+    from gateway.bus.postgres import PostgresBus  # loads the driver
+
+    async with WorkerLease(store, seconds=settings.lease) as lease:
+        connectors = StoredConnectors(store, is_alive=lease.is_current)
+
+        def look_again() -> None:
+            lease.look_again()
+            connectors.look()
+
+        bus = PostgresBus(settings.url, store.worker, watch=watch, look_again=look_again, renewal=settings.lease / 2)
+        yield Workers(bus, connectors, lease)
