@@ -130,12 +130,13 @@ class Dispatcher:
         self._replies = replies
         self._environment = environment
         self._max_running = max_running
-        self._grace = grace
+        self.grace = grace
         self._active: dict[str, ActiveTurn] = {}
         self._ready: dict[str, ActiveTurn] = {}
         self._checking: dict[str, bool] = {}
         """Sessions whose inbox is being looked at; True: once more."""
         self._closing = False
+        self._draining = False
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Dispatcher:
@@ -145,10 +146,10 @@ class Dispatcher:
     async def __aexit__(self, *exc: object) -> None:
         self._closing = True
         running = [active.task for active in self._active.values() if active.task is not None]
-        if running and self._grace:
-            log.info("waiting up to %g s for running turns to end; the others resume at the next start", self._grace)
+        if running and self.grace:
+            log.info("waiting up to %g s for running turns to end; the others resume at the next start", self.grace)
             self._announce_shutdown()
-            await asyncio.wait(running, timeout=self._grace)
+            await asyncio.wait(running, timeout=self.grace)
             await self._delivery.settle(FINAL_DELIVERY_TIMEOUT)
         for task in running:
             task.cancel()
@@ -165,10 +166,21 @@ class Dispatcher:
                 active.reply.announce(SHUTTING_DOWN)
                 self._show(active.record, active.reply)
 
+    def running_turns(self) -> tuple[int, int]:
+        """How many turns have a slot, and how many slots there are."""
+        return sum(not active.needs_no_slot for active in self._active.values()), self._max_running
+
+    async def drained(self) -> None:
+        """Begins no turn any more; returns when none runs."""
+        self._draining, self._max_running = True, 0
+        while tasks := self.at_work:
+            await asyncio.wait(tasks)
+
     def limit(self, max_running: int) -> None:
         """So many turns run at once from now on; those that run already go on."""
-        self._max_running = max_running
-        self._start_ready()
+        if not self._draining:
+            self._max_running = max_running
+            self._start_ready()
 
     @property
     def at_work(self) -> frozenset[asyncio.Task[None]]:
