@@ -76,10 +76,14 @@ async def open_postgres(url: URL, committed: OnCommitted = untold) -> AsyncItera
     try:
         sessions = _Sessions()
         async with AsyncExitStack() as stack:
+            closing = threading.Event()
             lanes = [
-                await stack.enter_async_context(Writer(_ServerTransactions(database, url, sessions), committed))
+                await stack.enter_async_context(
+                    Writer(_ServerTransactions(database, url, sessions, closing), committed)
+                )
                 for _ in range(LANES)
             ]
+            stack.callback(closing.set)
             engine = PostgresEngine(database, url, lanes, sessions)
             try:
                 yield engine
@@ -162,10 +166,11 @@ class _Sessions:
 class _ServerTransactions:
     """Implements `gateway.store.writer.Transactions` on a connection of its own."""
 
-    def __init__(self, database: Database, url: URL, sessions: _Sessions) -> None:
+    def __init__(self, database: Database, url: URL, sessions: _Sessions, closing: threading.Event) -> None:
         self._database = database
         self._url = url
         self._sessions = sessions
+        self._closing = closing
 
     def run(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
         conflicts = 0
@@ -230,16 +235,26 @@ class _ServerTransactions:
         return found
 
     def _is_committed(self, number: str) -> bool:
-        """Whether the transaction is committed whose connection was lost when it should be. Raises `DBAPIError`."""
+        """Whether the transaction is committed whose connection was lost when it should be; waits until the
+        server says so, or the store closes. Raises `DBAPIError` or `StoreUnreachable`."""
 
         def ask() -> str | None:
             with self._database.connect() as connection:
                 return connection.execute(_status, {"id": number}).scalar()
 
-        while (status := _patiently(ask, self._url)) == "in progress":
-            time.sleep(PAUSE)
-        log.warning("the connection to the database was lost during a commit; the server says: %s", status)
-        return status == "committed"
+        while True:
+            try:
+                status = _patiently(ask, self._url)
+            except StoreUnreachable:
+                # Nothing may be said about the write before that is known.
+                if self._closing.is_set():
+                    raise
+                continue
+            if status == "in progress":
+                time.sleep(PAUSE)
+                continue
+            log.warning("the connection to the database was lost during a commit; the server says: %s", status)
+            return status == "committed"
 
 
 def _patiently(attempt: Callable[[], T], url: URL) -> T:

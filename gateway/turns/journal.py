@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Protocol, assert_never
+from typing import Protocol, TypeVar, assert_never
 
 from agent.journal import JournalError
 from agent.log import Ended, Entry, InputEnded, MessagesRead, ModelAnswered
-from gateway.store.errors import StoreError
+from gateway.store.errors import StoreError, StoreUnreachable
 from gateway.store.records import AuditEvent, Busy, Turn
 from gateway.turns.audited_calls import AuditedCalls
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+UNREACHABLE_PAUSE = 0.5
+"""Seconds between attempts to reach the database."""
 
 ARRIVAL_TIMEOUT = 15.0
 """Seconds that a turn waits for a message whose files are being fetched. That ends earlier by itself."""
@@ -86,66 +95,60 @@ class TurnJournal:
         await self._signal.interrupts.wait()
 
     async def read_inbox(self, step: int) -> MessagesRead | None:
-        try:
-            read = await self._store.read_inbox(self._turn.id, self._turn.epoch, step)
-        except StoreError as error:
-            raise JournalError(str(error)) from error
+        read = await self._stored(lambda: self._store.read_inbox(self._turn.id, self._turn.epoch, step))
         # The store's callers learn of their commits in commit order: the signals of all messages committed before this
         # read are set, and those of later ones are not set yet.
         self._signal.clear()
         return read
 
     async def arrival(self) -> bool:
-        try:
-            if not await self._store.is_arriving(self._turn.id, self._turn.epoch):
-                return False
-        except StoreError as error:
-            raise JournalError(str(error)) from error
+        if not await self._stored(lambda: self._store.is_arriving(self._turn.id, self._turn.epoch)):
+            return False
         with suppress(TimeoutError):
             async with asyncio.timeout(ARRIVAL_TIMEOUT):
                 await self._signal.unread.wait()
         return self.has_unread
 
     async def append(self, *entries: Entry) -> None:
-        try:
-            await self._store.append(self._turn.id, self._turn.epoch, entries, self._audited.events(entries))
-        except StoreError as error:
-            raise JournalError(str(error)) from error
+        events = self._audited.events(entries)
+        await self._stored(lambda: self._store.append(self._turn.id, self._turn.epoch, entries, events))
 
     async def answered(self) -> None:
         await self._signal.answers.wait()
 
     async def end_input(self, otherwise: InputEnded) -> InputEnded:
-        try:
-            ended, has_more = await self._store.end_input(self._turn.id, self._turn.epoch, otherwise)
-        except StoreError as error:
-            raise JournalError(str(error)) from error
+        ended, has_more = await self._stored(lambda: self._store.end_input(self._turn.id, self._turn.epoch, otherwise))
         self._signal.answers.clear()
         if has_more:
             self._signal.notify()
         return ended
 
     async def keep(self, draft: ModelAnswered | None) -> None:
-        try:
-            await self._store.keep(self._turn.id, self._turn.epoch, draft)
-        except StoreError as error:
-            raise JournalError(str(error)) from error
+        await self._stored(lambda: self._store.keep(self._turn.id, self._turn.epoch, draft))
 
     async def park(self, until: float | None) -> bool:
         deadline = None if until is None else datetime.fromtimestamp(until, UTC)
-        try:
-            parked = await self._store.park(self._turn.id, self._turn.epoch, deadline)
-        except StoreError as error:
-            raise JournalError(str(error)) from error
+        parked = await self._stored(lambda: self._store.park(self._turn.id, self._turn.epoch, deadline))
         if not parked:
             self._signal.notify()
         return parked
 
     async def close(self, ended: Ended, *entries: Entry) -> tuple[Entry, ...]:
-        try:
-            closed = await self._store.close(self._turn.id, self._turn.epoch, ended, entries)
-        except StoreError as error:
-            raise JournalError(str(error)) from error
+        closed = await self._stored(lambda: self._store.close(self._turn.id, self._turn.epoch, ended, entries))
         if not closed:
             self._signal.notify()
         return closed
+
+    async def _stored(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Waits while the database cannot be reached. Raises `TurnLost` and `JournalError`."""
+        is_told = False
+        while True:
+            try:
+                return await write()
+            except StoreUnreachable as error:
+                if not is_told:
+                    log.warning("turn %s waits for the database: %s", self._turn.id, error)
+                    is_told = True
+                await asyncio.sleep(UNREACHABLE_PAUSE)
+            except StoreError as error:
+                raise JournalError(str(error)) from error
