@@ -20,12 +20,14 @@ from gateway.cli.checks.agents import agents_and_routes, unreachable_routes
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.context import check_context
 from gateway.cli.checks.hooks import check_hook
+from gateway.cli.checks.libraries import missing_libraries
 from gateway.cli.checks.mcp import check_servers, place_of
 from gateway.cli.checks.models import check_key, check_model, check_transcription
 from gateway.cli.checks.names import listed_roles, resolved_names
 from gateway.cli.checks.own_tools import check_own_tools
 from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
+from gateway.cli.checks.sign_in import sign_in_by_proxy, sign_in_warnings
 from gateway.cli.checks.skills import check_skills
 from gateway.cli.checks.upgrade import check_upgrade
 from gateway.cli.output import json_line, write_lines
@@ -52,13 +54,14 @@ def _summary(configuration: Configuration, running: ShellPolicy) -> str:
     settings = configuration.settings
     web = f"http://{settings.web.host}:{settings.web.port}" if settings.web.enabled else "off"
     warnings = [warning for warning in (exposure(settings.web), readable_secrets(configuration)) if warning]
-    warnings += unreachable_routes(settings)
+    warnings += [*sign_in_warnings(settings, running), *unreachable_routes(settings)]
     lines = [
         f"The configuration is valid ({configuration.file or 'no file, defaults only'}).",
         f"  model: {settings.agent.model}",
         *([f"  small model: {settings.agent.small_model}"] if settings.agent.small_model is not None else ()),
         *(f"  {line}" for line in agents_and_routes(settings)),
         f"  web chat: {web}{f', publicly {settings.web.url}' if settings.web.url else ''}",
+        *([f"  web: {signs_in}"] if (signs_in := sign_in_by_proxy(settings.web)) else ()),
         *(f"  warning: {warning}" for warning in warnings),
         *([f"  no known price, count as free: {', '.join(names)}"] if (names := unpriced(settings)) else ()),
         *(f"  {name}: allowed users: {allowed_users(name, channel)}" for name, channel in settings.channels.items()),
@@ -79,9 +82,10 @@ def _context_files(configuration: Configuration) -> list[str]:
 
 
 def check_files(configuration: Configuration) -> list[CheckResult]:
-    """What is loaded from files: hooks, context managers, skills and tools."""
+    """What is loaded from files: libraries, hooks, context managers, skills and tools."""
     settings = configuration.settings
-    results = [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
+    results = [*missing_libraries(settings)]
+    results += [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
     results += check_context(settings)
     results += check_skills(settings)
     results += check_own_tools(configuration)

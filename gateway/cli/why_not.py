@@ -135,7 +135,7 @@ class _Walker:
         self._settings = configuration.settings
         self._asked = asked
         self._connection = connection
-        self._section = f"[channels.{asked.channel}]"
+        self._section = "[web]" if asked.channel == "web" else f"[channels.{asked.channel}]"
         self._policy = policy
         self.message = _message(asked, connection)
         self._session = session_key(self.message.address)
@@ -227,7 +227,8 @@ class _Walker:
         user = plain(self._asked.user)
         names = sorted(self._policy.unresolved(self._asked.channel))
         unresolved = f"; not resolved to an id yet: {', '.join(names)}" if names else ""
-        return f'add "{user}" to allow of {self._section}, or set pair = true there{unresolved}'
+        or_pair = "" if self._section == "[web]" else ", or set pair = true there"
+        return f'add "{user}" to allow of {self._section}{or_pair}{unresolved}'
 
     def _store(self, checked: AccessCheck) -> Finding:
         options = AcceptOptions(

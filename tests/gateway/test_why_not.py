@@ -139,6 +139,20 @@ async def test_a_channel_that_is_not_there_and_a_gateway_that_does_not_run_are_n
     assert 'Did you mean "telegram"?' in unknown["text"]
 
 
+async def test_people_of_the_web_chat_are_those_of_its_section(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    file = settings(tmp_path, api, models, 'allow = ["7"]')
+    web = 'trusted_header = "Remote-User"\ntrusted_proxies = ["127.0.0.1"]\nallow = ["bob"]\nadmins = ["ann"]'
+    file.write_text(file.read_text().replace("port = 0", f"port = 0\n{web}"))
+    async with gateway(file):
+        of_web = ("--channel", "web", "--user")
+        walks = {user: (await walk(tmp_path, *of_web, user))[1] for user in ("Ann", "bob", "owner", "eve")}
+    told = {user: next(each for each in found if each["gate"] == "access") for user, found in walks.items()}
+    assert [told[user]["text"].rpartition(" ")[2] for user in ("Ann", "bob", "owner")] == ["admin", "member", "admin"]
+    assert (told["eve"]["verdict"], told["eve"]["advice"]) == ("refused", 'add "eve" to allow of [web]')
+
+
 async def test_a_program_needs_a_key_that_may_write(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     async with gateway(settings(tmp_path, api, models, 'allow = ["7"]')) as built:
         made = [await built.gateway.store.create_api_key(name, name, by="test") for name in ("read", "chat")]

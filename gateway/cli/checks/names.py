@@ -13,7 +13,7 @@ from gateway.store.errors import StoreError
 
 def listed_roles(settings: Settings) -> Iterator[str]:
     """A line for each list of people with a role."""
-    for channel, section in settings.channels.items():
+    for channel, section in (("web", settings.web), *settings.channels.items()):
         for role, users in (("admins", section.admins), ("members", section.members), ("guests", section.guests)):
             if users:
                 yield f"{channel}: {role}: {', '.join(users)}"

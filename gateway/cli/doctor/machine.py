@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from config.load import Configuration
+from config.settings import shared_channels
 from gateway.assembly.shell_policy import runs_code, shell_policy, who_may_run_commands
-from gateway.cli.doctor.finding import Finding
+from gateway.cli.doctor.finding import Finding, Level
 from gateway.cli.output import size
 from gateway.web.http_server import PortTaken, bind
 
@@ -114,7 +115,8 @@ def _sandbox(configuration: Configuration) -> Finding:
     why = "commands can read and change all that this user can"
     if policy.unavailable:
         do = 'repair that, or take shell and run_python out of [tools] enabled, or accept it with sandbox = "none"'
-        return Finding("shell commands", "problem" if settings.channels else "warning", what, why, do)
+        level: Level = "problem" if shared_channels(settings) else "warning"
+        return Finding("shell commands", level, what, why, do)
     return Finding("shell commands", "warning", what, why, 'set sandbox = "auto" in [tools.shell]')
 
 

@@ -29,6 +29,7 @@ _WHY = {
     "key": "the agent has one key fewer to answer with",
     "notes": "voice notes are not understood",
     "server": "its tools are not offered",
+    "extra": "what the setting turns on does not work",
 }
 """Why a failed check matters, by a word of what was checked."""
 
