@@ -1,11 +1,11 @@
-"""Access control of the web channel: host, origin and token checks, and security headers for browsers."""
+"""Access to the web page: host, origin and token checks, and security headers for browsers. What the page asks for is
+guarded by the API."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -42,14 +42,6 @@ _SIGN_IN_PAGE = """<!doctype html>
 It ends in <code>?token=…</code> and signs this browser in.</p>
 <p><a href="/">Try again</a></p></main></html>
 """
-
-
-_FOR_EVERYBODY = frozenset({"/", "/api/formulas"})
-"""Paths that show nobody's conversations."""
-
-
-class _TokenReplaced(Exception):
-    """The token with which the request came is not valid any more."""
 
 
 class Site:
@@ -138,11 +130,7 @@ class AccessGuard:
             return
         request = HTTPConnection(scope)
         answer = self._answer(request)
-        if answer is not None or _is_public(request):
-            await (answer or self._app)(scope, receive, with_security_headers(send))
-            return
-        with suppress(_TokenReplaced):
-            await self._app(scope, receive, with_security_headers(self._while_valid(send)))
+        await (answer or self._app)(scope, receive, with_security_headers(send))
 
     def _answer(self, request: HTTPConnection) -> Response | None:
         """The answer to requests without access, and to the sign-in link; None for all others."""
@@ -154,8 +142,6 @@ class AccessGuard:
             return None
         if request.url.path == "/" and self._is_token(request.query_params.get("token")):
             return self._sign_in(request)
-        if request.url.path == "/sign-out" and request.scope["method"] == "POST":
-            return self._sign_out(request)
         if self._is_token(bearer_token(request)):
             return None
         try:
@@ -176,8 +162,6 @@ class AccessGuard:
         """People whom a proxy has signed in get the page. What it shows is asked of the API, which has a guard too."""
         if not self._admits(name):
             return _refuse(403, f'"{name}" may not write to the agent. The operator adds them to allow in [web].')
-        if request.url.path not in _FOR_EVERYBODY:
-            return _refuse(403, "This is for the owner of the gateway.")
         return None
 
     def _sign_in(self, request: HTTPConnection) -> Response:
@@ -192,36 +176,13 @@ class AccessGuard:
         )
         return answer
 
-    def _sign_out(self, request: HTTPConnection) -> Response:
-        answer = JSONResponse({})
-        answer.delete_cookie(
-            self._site.cookie_name(request), httponly=True, samesite="strict", secure=self._site.is_secure(request)
-        )
-        return answer
-
-    def _while_valid(self, send: Send) -> Send:
-        """Ends an event stream when the token is replaced."""
-        token = self._token()
-        is_stream = False
-
-        async def send_while_valid(message: Message) -> None:
-            nonlocal is_stream
-            if message["type"] == "http.response.start":
-                is_stream = "content-length" not in MutableHeaders(scope=message)
-            elif is_stream and self._token() != token:
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-                raise _TokenReplaced
-            await send(message)
-
-        return send_while_valid
-
     def _is_token(self, given: str | None) -> bool:
         return given is not None and hmac.compare_digest(given.encode(), self._token().encode())
 
 
 def _is_public(request: HTTPConnection) -> bool:
     """The page's styles and scripts hold no secret, and the sign-in page uses them."""
-    return request.url.path.startswith("/page/")
+    return request.scope["method"] in ("GET", "HEAD") and request.url.path.startswith("/page/")
 
 
 def bearer_token(request: HTTPConnection) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import PurePosixPath
@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import DeclaredTool, FileRef, InboundMessage
-from channels.runs import CallResult
 
 OWNER = Sender("owner", "You")
 
@@ -115,18 +114,6 @@ def clean_name(name: str | None) -> str:
         suffix = PurePosixPath(plain).suffix[:16]
         plain = plain[: _MAX_NAME_LENGTH - len(suffix)] + suffix
     return plain or "file"
-
-
-def clean_result(result: CallResult) -> CallResult:
-    """The result with storable texts and safe names of files."""
-    return replace(
-        result,
-        text=clean_text(result.text),
-        caption=clean_text(result.caption),
-        for_user=clean_text(result.for_user),
-        files=tuple(replace(file, name=clean_name(file.name)) for file in result.files),
-        images=tuple(replace(file, name=clean_name(file.name)) for file in result.images),
-    )
 
 
 @cache

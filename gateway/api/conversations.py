@@ -7,36 +7,30 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import IO, Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
-from starlette.datastructures import UploadFile
 
 from agent.decisions.external_tools import pending
 from agent.model import Reasoning, reasoning_from
-from channels.history import PersonMessage, ShownReply
 from channels.message import BusyMode
-from channels.web.channel import WebChannel
-from channels.web.http_app import file_response
 from channels.web.parse import clean_name, clean_text
-from gateway.api import events
-from gateway.api.bodies import MAX_FILES
 from gateway.api.caller import Caller, Reader, Writer, scope_missing
 from gateway.api.decisions import Decision, open_requests
+from gateway.api.file_response import file_response
+from gateway.api.history import History, read_history
 from gateway.api.ids import conversation_id
-from gateway.api.items import cursor, message_item, reply_item
+from gateway.api.listing import list_conversations, list_earlier
 from gateway.api.places import Place, find_place, find_place_to_write, require_agent
 from gateway.api.problems import Problem
 from gateway.api.runs import File, file_of
-from gateway.api.uploads import Uploads
+from gateway.api.uploads import BODY, Uploads, receive_upload
 from gateway.app import Gateway
 from gateway.bus import TitleChanged
 from gateway.outbound.export import write_export
-from gateway.store import watching
 from gateway.store.records import AuditEvent, DeletionRequest, ModelChoice, StoredConversation
 from gateway.turns.agents import next_choice
 
@@ -68,7 +62,10 @@ class Conversation(BaseModel):
 
 
 class Conversations(BaseModel):
+    """`before` leads to those before these; null: there are none."""
+
     conversations: list[Conversation]
+    before: str | None
 
 
 class RunningTurn(BaseModel):
@@ -122,13 +119,6 @@ class ConversationInfo(Conversation):
     workspace: str | None
 
 
-class History(BaseModel):
-    """`before` leads to the items before these; null: there are none."""
-
-    items: list[events.Item]
-    before: str | None
-
-
 class Changes(BaseModel, extra="forbid"):
     """What is not named stays. Null: `model`, `agent` and `busy` are again as the settings say."""
 
@@ -157,7 +147,7 @@ def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
 
 def _add_list(routes: APIRouter, gateway: Gateway) -> None:
     @routes.get("/conversations")
-    async def list_conversations(
+    async def get_conversations(
         caller: Reader,
         search: Annotated[str, Query(max_length=200, description="Words of the title or of people's messages.")] = "",
         channel: Annotated[str, Query(description="Only those of this channel.")] = "",
@@ -165,23 +155,20 @@ def _add_list(routes: APIRouter, gateway: Gateway) -> None:
         earlier: Annotated[
             bool, Query(description="The newest of those that /new ended, instead of the others.")
         ] = False,
-        before: Annotated[datetime | None, Query(description="Only those whose `last_at` is earlier.")] = None,
+        before: Annotated[
+            str, Query(max_length=500, description="`before` of the newer page, or a time: only those before it.")
+        ] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
     ) -> Conversations:
-        """The newest first."""
-        names = [name for name in gateway.channels if channel in ("", name)]
-        list_of = gateway.store.earlier if earlier else gateway.store.conversations
-        stored = [each for name in names for each in await list_of(name)]
-        if search.strip():
-            having = frozenset() if earlier else await gateway.store.sessions_with_words(search.strip())
-            words = search.strip().lower()
-            stored = [each for each in stored if each.session in having or words in each.title.lower()]
-        if before is not None:
-            end = before if before.tzinfo is not None else before.replace(tzinfo=UTC)
-            stored = [each for each in stored if each.last_at < end]
-        seen = [_listed(each) for each in stored if each.archived == archived]
-        seen = sorted((each for each in seen if caller.sees(each.id)), key=lambda each: each.last_at, reverse=True)
-        return Conversations(conversations=seen[:limit])
+        """The newest first, page by page."""
+        names, words = [name for name in gateway.channels if channel in ("", name)], search.strip()
+        if earlier:
+            found = await list_earlier(gateway, caller, names, limit, words=words, before=before)
+        else:
+            found = await list_conversations(
+                gateway, caller, names, limit, archived=archived, words=words, before=before
+            )
+        return Conversations(conversations=list(map(_listed, found.conversations)), before=found.before)
 
 
 def _add_one(routes: APIRouter, gateway: Gateway) -> None:
@@ -205,9 +192,6 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
         if not caller.may("operate") and not caller.owns(place.address):
             raise scope_missing(caller, "operate")
         report = await gateway.deletion.delete(DeletionRequest("conversation", place.session, by=caller.actor))
-        channel = gateway.channels.get(place.address.channel)
-        if isinstance(channel, WebChannel):
-            channel.reload(place.address.chat)
         return Deleted(
             conversations=report.conversations, messages=report.messages, turns=report.turns, files=report.files
         )
@@ -224,13 +208,7 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
     ) -> History:
         """The newest messages and replies, oldest first; page by page back to the beginning."""
         place = await find_place(gateway, caller, conversation)
-        items = await _items(gateway, place, generation)
-        ids = [cursor(item) for item in items]
-        if before is not None and before not in ids:
-            raise Problem(404, "page_not_found", "There is no such page any more. Begin with the newest one.")
-        end = len(items) if before is None else ids.index(before)
-        start = max(0, end - limit)
-        return History(items=items[start:end], before=ids[start] if start > 0 else None)
+        return await read_history(gateway, place.session, limit, before=before, generation=generation)
 
     @routes.get(
         "/conversations/{conversation}/export",
@@ -252,34 +230,22 @@ def _add_files(routes: APIRouter, gateway: Gateway, uploads: Uploads) -> None:
     @routes.post(
         "/conversations/{conversation}/files",
         status_code=201,
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {
-                    "multipart/form-data": {
-                        "schema": {
-                            "type": "object",
-                            "required": ["file"],
-                            "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
-                        }
-                    }
-                },
-            }
-        },
+        openapi_extra=BODY,
     )
-    async def upload_file(caller: Writer, conversation: str, request: Request) -> File:
-        """For a message that names it within an hour."""
+    async def upload_file(
+        caller: Writer,
+        conversation: str,
+        request: Request,
+        name: Annotated[str, Query(max_length=500, description="Of the file, if the body is not a form.")] = "",
+    ) -> File:
+        """For a message that names it within an hour: the `file` of a form, or the body itself."""
         place = await find_place_to_write(gateway, caller, conversation)
-        async with request.form(max_files=MAX_FILES) as form:
-            given = form.get("file")
-            if not isinstance(given, UploadFile):
-                raise Problem(422, "invalid_request", "Send a form with one file, named file.")
-            attachment = await gateway.media.put(await given.read(), clean_name(given.filename))
+        attachment = await receive_upload(request, gateway.media, name)
         uploads.add(place.session, attachment)
         return file_of(place.id, attachment)
 
     @routes.get(
-        "/conversations/{conversation}/files/{hash}/{name}",
+        "/conversations/{conversation}/files/{hash}/{name:path}",
         response_class=Response,
         responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
     )
@@ -315,13 +281,13 @@ async def _info(gateway: Gateway, caller: Caller, place: Place) -> ConversationI
     choice = await next_choice(store, gateway.agents, session, address, sender)
     context = await gateway.context.of(session, address, sender)
     folder = gateway.workspace(session, sender, choice.agent) if caller.may("operate") else None
-    listed = next((each for each in await store.conversations(address.channel) if each.session == session), None)
+    named = (await store.places([session])).get(session)
     running = _running(gateway, place)
     return ConversationInfo(
         id=place.id,
         channel=address.channel,
         kind=address.kind,
-        title="" if listed is None else listed.title,
+        title="" if named is None else named.title,
         last_at=info.last_at,
         running=running is not None,
         archived=info.archived_at is not None,
@@ -404,23 +370,6 @@ async def _change(gateway: Gateway, caller: Caller, place: Place, changes: Chang
     if "title" in given:
         await store.set_title(place.session, " ".join(clean_text(changes.title).split()))
         gateway.bus.publish(TitleChanged(place.session))
-
-
-async def _items(
-    gateway: Gateway, place: Place, generation: int | None
-) -> list[events.PersonMessage | events.ShownReply]:
-    messages = await gateway.store.read(partial(watching.messages_of, session=place.session, generation=generation))
-    by_id = {message.id: message for message in messages}
-    items: list[events.PersonMessage | events.ShownReply] = []
-    for item in await gateway.conversation_view.history(place.address, generation):
-        match item:
-            case ShownReply(reply):
-                items.append(events.ShownReply(reply=reply_item(reply)))
-            case PersonMessage(id=row) if row in by_id:
-                items.append(message_item(by_id[row]))
-            case PersonMessage():
-                pass
-    return items
 
 
 async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:

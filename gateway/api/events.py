@@ -55,12 +55,15 @@ class Person(_Part):
 
 
 class File(_Part):
-    """A stored file: `hash` is the SHA-256 of its bytes in hex, `size` is in bytes."""
+    """A stored file: `hash` is the SHA-256 of its bytes in hex, `size` is in bytes; `width` and `height` of a picture
+    are in pixels."""
 
     hash: str
     name: str
     media_type: str
     size: int
+    width: int | None
+    height: int | None
 
 
 class PersonMessage(_Part):
@@ -308,6 +311,12 @@ def schema() -> dict[str, Any]:
     """The JSON schema of an event's data."""
     found = adapter().json_schema(mode="serialization")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Event", **found}
+
+
+def encoded(event: Event, id: str | None) -> bytes:
+    """As a server-sent event: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+    head = f"event: {event.type}\n" if id is None else f"id: {id}\nevent: {event.type}\n"
+    return b"%sdata: %s\n\n" % (head.encode(), to_json(event))
 
 
 def to_json(event: Event) -> bytes:

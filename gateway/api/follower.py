@@ -194,7 +194,7 @@ class Follower:
 
     def _own(self, event: events.Event, position: int | None = None) -> bytes:
         """An event for one watcher."""
-        return _encode(event, None if position is None else self._broadcast.id(position))
+        return events.encoded(event, None if position is None else self._broadcast.id(position))
 
     async def _renew(self, watcher: Watcher) -> bytes:
         """A snapshot; the watcher goes on with the events after it."""
@@ -226,7 +226,7 @@ class Follower:
         event = events.Snapshot(
             conversation=id, items=newest.items, more=newest.before is not None, before=newest.before
         )
-        return Frame(number, id, _encode(event, self._broadcast.id(number)))
+        return Frame(number, id, events.encoded(event, self._broadcast.id(number)))
 
     # --- following ---
 
@@ -612,7 +612,7 @@ class Follower:
     def _publish(self, session: str, event: events.Event, *, is_growing: bool = False, renews: bool = False) -> None:
         if self._broadcast.is_watched(session):
             conversation = conversation_id(session)
-            self._broadcast.publish(session, conversation, partial(_encode, event), renews=renews)
+            self._broadcast.publish(session, conversation, partial(events.encoded, event), renews=renews)
         if not is_growing:
             for listener in self._listeners:
                 listener(event)
@@ -627,12 +627,6 @@ async def run_ended(gateway: Gateway, message: watching.WatchedMessage) -> event
         return None
     run = await describe_run(gateway, found)
     return events.RunEnded(conversation=conversation_id(message.session), turn=message.turn, run=run)
-
-
-def _encode(event: events.Event, id: str | None) -> bytes:
-    """As a server-sent event."""
-    head = f"event: {event.type}\n" if id is None else f"id: {id}\nevent: {event.type}\n"
-    return b"%sdata: %s\n\n" % (head.encode(), events.to_json(event))
 
 
 def _joined(frames: Sequence[Frame]) -> bytes:

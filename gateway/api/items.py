@@ -66,12 +66,12 @@ def message_item(message: watching.WatchedMessage, state: MessageState | None = 
     )
 
 
-def cursor(item: events.PersonMessage | events.ShownReply) -> str:
-    """Its place in the history: with it, the page before this item is asked for."""
-    return f"m{item.id}" if isinstance(item, events.PersonMessage) else f"r{item.reply.id}"
-
-
 def file_item(attachment: Attachment) -> events.File:
     return events.File(
-        hash=attachment.hash, name=attachment.name, media_type=attachment.media_type, size=attachment.size
+        hash=attachment.hash,
+        name=attachment.name,
+        media_type=attachment.media_type,
+        size=attachment.size,
+        width=attachment.width,
+        height=attachment.height,
     )

@@ -14,7 +14,6 @@ from pydantic import BaseModel, Field, TypeAdapter
 
 from agent.media import Attachment
 from channels.message import STORED, FileRef, InboundMessage, Receipt
-from channels.web.channel import WebChannel
 from channels.web.parse import BadPost, Post, clean_name, parse
 from gateway.api.bodies import CLIENT_ID, MAX_TEXT, GivenMessage, NewMessage, StoredFile, declared, message_schema
 from gateway.api.bodies import read_message as read_body
@@ -125,9 +124,6 @@ async def deliver_message(
             f"Another message with the client_id {body.client_id} was sent to this conversation before. This one is "
             "not stored: send it with a new client_id.",
         )
-    channel = gateway.channels.get(place.address.channel)
-    if isinstance(channel, WebChannel):
-        channel.publish_message(message, post, receipt)
     return _sent(place, receipt, conflicts)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from channels.web.access_guard import SignedInByProxy, Site
-from channels.web.channel import WebChannel
 from channels.web.trusted_proxy import TrustedProxies
 from config.load import Configuration
 from config.shown import shown
@@ -71,7 +70,7 @@ async def server_app(signals: App, make_site: Callable[[], Awaitable[App]]) -> A
 
 async def site(
     gateway: Gateway,
-    web: WebChannel,
+    token: Callable[[], str],
     settings: WebSettings,
     webhooks: Webhooks,
     following: Following,
@@ -85,9 +84,9 @@ async def site(
     page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
     proxies = trusted_proxies(settings)
     people = SignedInByProxy(proxies, lambda name: gateway.logins.by_proxy(name) is not None)
-    chat = page.app(web, host=settings.host, url=settings.url or "", people=people)
+    chat = page.app(token, host=settings.host, url=settings.url or "", people=people)
     follower = await following.follower()
-    apis = await asyncio.to_thread(_control_apis, gateway, web, follower, configuration, log)
+    apis = await asyncio.to_thread(_control_apis, gateway, token, follower, configuration, log)
     always = mounted(chat, apis)
     sign_in_pages: App | None = None
 
@@ -104,7 +103,11 @@ async def site(
 
 
 def _control_apis(
-    gateway: Gateway, web: WebChannel, follower: Follower, configuration: Callable[[], Configuration], log: RecentLog
+    gateway: Gateway,
+    token: Callable[[], str],
+    follower: Follower,
+    configuration: Callable[[], Configuration],
+    log: RecentLog,
 ) -> dict[str, App]:
     from gateway.api import pages
     from gateway.api.app import app
@@ -115,7 +118,7 @@ def _control_apis(
     def settings() -> list[Setting]:
         return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration().settings)]
 
-    callers = SignedInCallers(KeyCallers(web.token, gateway.keys), gateway.logins)
+    callers = SignedInCallers(KeyCallers(token, gateway.keys), gateway.logins)
     own = configuration().settings.web
     known = Site(own.host, own.url or "", trusted_proxies(own))
     facts = OperatorFacts(settings, log.lines)
@@ -123,5 +126,5 @@ def _control_apis(
     return {
         "/api/v1/": app(gateway, callers, follower, site=known, facts=facts),
         **dict.fromkeys(pages.PATHS, operators),
-        "/v1/": openai_app(gateway, web.media, callers, site=known),
+        "/v1/": openai_app(gateway, gateway.media, callers, site=known),
     }

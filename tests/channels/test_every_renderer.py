@@ -25,7 +25,8 @@ from channels.reply import ApprovalDecision, CallSegment, MediaSegment, Question
 from channels.slack import render as slack
 from channels.telegram import render as telegram
 from channels.terminal import render as terminal
-from channels.web.render import render_change, render_reply
+from gateway.api.events import ReplyShown, encoded
+from gateway.api.items import reply_change, reply_item
 from tests.channels.test_markdown import MARKDOWN
 from tests.channels.test_telegram_limits import NASTY, REPLIES, missing, taken
 from tests.channels.test_telegram_limits import said as said_in
@@ -256,15 +257,17 @@ def shown_with(reply: Reply, style: terminal.Style) -> str:
 def shown_by_the_web(reply: Reply) -> str:
     """https://html.spec.whatwg.org/multipage/server-sent-events.html: one event, whose data is one line of JSON."""
     before = Reply(reply.id, reply.address, None, (TextSegment("t1", "", open=True),))
-    for event in (render_reply(reply), render_change(before, reply)):
-        match event.encode().decode().split("\n"):
-            case [name, data, "", ""]:
-                assert name == f"event: {event.name}"
+    whole = ReplyShown(conversation="web:local:c", turn=reply.id, reply=reply_item(reply))
+    for event in (whole, reply_change("web:local:c", before, reply)):
+        match encoded(event, "3f-1").decode().split("\n"):
+            case ["id: 3f-1", name, data, "", ""]:
+                assert name == f"event: {event.type}"
                 wire = json.loads(data.removeprefix("data: "))
             case sent:
                 raise AssertionError(f"not one event: {sent}")
-        sendable = json.dumps(event.data, ensure_ascii=False).encode(errors="replace").decode()
-        assert wire == json.loads(sendable)
+        said = event.model_dump(exclude={"at"})
+        sendable = json.dumps(said, ensure_ascii=False).encode(errors="replace").decode()
+        assert wire | {"at": ""} == json.loads(sendable) | {"at": ""}
     return json.dumps(json.loads(sendable), ensure_ascii=False).replace("\\n", "\n")
 
 

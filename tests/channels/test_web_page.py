@@ -13,8 +13,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
 
 from channels.address import Address, Sender
-from channels.history import Context
-from channels.message import InboundMessage, MessageStatus
+from channels.message import InboundMessage
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, TextSegment
 from tests.channels.web_gateway import TOKEN, Gateway, Served, png, served
 
@@ -130,7 +129,7 @@ async def test_writing_goes_on_while_a_task_runs_and_stands_where_it_was_read(me
 
 async def test_the_page_tells_from_half_on_how_full_the_models_window_is(me: Visit):
     await expect(me.find("hint")).to_have_text("")
-    me.gateway.filled = Context(0.734, 200_000)
+    me.gateway.filled = 0.734
     number = await me.write("Hello")
     await me.gateway.mark("c1", number, "read", 1)
     await expect(me.find("hint")).to_have_text("will reach the running task")
@@ -154,7 +153,7 @@ async def test_stop_reaches_the_gateway_once(me: Visit, way: str):
         await was_seen.wait()
         await route.continue_()
 
-    await me.page.route("**/stop", answer_later)
+    await me.page.route("**/messages", answer_later)
     if way == "button":
         await me.find("stop").click()
     else:
@@ -253,12 +252,12 @@ async def test_while_an_answer_is_sent_no_other_can_be_and_a_lost_one_is_sent_ag
         else:
             await route.fulfill(response=answer)
 
-    await me.page.route("**/answer", lose_the_first_answer)
+    await me.page.route("**/messages", lose_the_first_answer)
     await me.gateway.say("c1", "r1", QUESTION, parked=True)
     await me.find("option").first.click()
     for option in await me.find("option").all():
         await expect(option).to_be_disabled()
-    async with me.page.expect_response("**/answer"):
+    async with me.page.expect_response("**/messages"):
         may_go_on.set()
     assert tries == 2
     assert [heard.text for heard in me.gateway.heard] == ["q:ab12_1_0 0"]
@@ -371,7 +370,7 @@ GIVE = """([kind, name]) => {
 async def test_what_the_model_writes_never_becomes_code(me: Visit):
     evil = (
         "<img src=x onerror=alert(1)> <script>alert(2)</script>\n\n"
-        "[a](javascript:alert(3)) [b](data:text/html,x) [c](/api/conversations) <b>bold</b>\n\n"
+        "[a](javascript:alert(3)) [b](data:text/html,x) [c](/api/v1/conversations) <b>bold</b>\n\n"
         "![x](https://example.com/pixel.png)\n\n```<script>\nalert(4)\n```"
     )
     await me.gateway.say("c1", "r1", CallSegment("1.0", "x", evil, "done", evil), TextSegment("1.1", evil), done=True)
@@ -643,9 +642,7 @@ async def test_what_a_program_ended_with_new_is_listed_and_can_be_read(me: Visit
     await me.gateway.say("c1", "r1", TextSegment("1.0", "Painted **green**."), done=True)
     async with me.site.client() as client:
         sent = {"client_id": "program-1", "text": "/new"}
-        assert (await client.post("/api/conversations/c1/messages", json=sent)).status_code == 200
-    number = len(me.gateway.heard)
-    await me.gateway.channel.show_status(MessageStatus(Address("web", "local", "c1"), number, "program-1", "answered"))
+        assert (await client.post("/api/v1/conversations/web:local:c1/messages", json=sent)).status_code == 200
     await expect(me.find("message")).to_have_count(0)
     await me.write("Cook a soup")
     await expect(me.find("conversation-title")).to_have_text(["Cook a soup", "Paint the shed"])
@@ -760,6 +757,6 @@ async def test_a_page_without_its_cookie_says_what_to_do(browser: Browser):
         await page.context.close()
         me = await visit(browser, site)
         await me.page.context.clear_cookies()
-        await site.stop_listening()
+        site.end_streams()
         await expect(me.find("connection")).to_have_attribute("data-state", "locked")
         await me.page.context.close()

@@ -1,121 +1,76 @@
-"""A small honest stand-in for the gateway: it keeps what is said in memory and lets a test speak for the agent."""
+"""A small honest stand-in for the gateway behind the page: it keeps what is said in memory, lets a test speak for the
+agent, and tells both through the API, in its own words and with its own guard."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from io import BytesIO
 from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import APIRouter, FastAPI, Request
 from PIL import Image
+from starlette.responses import Response
 
-from agent.media import Attachment, FileTooLarge, MediaMissing
-from channels.address import Address, Sender
-from channels.channel import CommandHelp, NotStored, Sent
-from channels.history import Context, Conversation, Item, PersonMessage, ShownReply
-from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
+from agent.media import Attachment
+from agent.testing import MemoryMedia
+from channels.address import Address
+from channels.channel import NotStored
+from channels.message import InboundMessage, MessageState, Receipt
 from channels.reply import Reply, Segment
-from channels.runs import CallResult, RunReport, UnknownRun
+from channels.web.access_guard import SecurityHeaders, Site
 from channels.web.channel import WebChannel
 from channels.web.http_app import app
+from channels.web.parse import OWNER, Post, parse, parse_address
+from gateway.api import events
+from gateway.api.bodies import read_message
+from gateway.api.broadcast import Broadcast, Missed, Watcher
+from gateway.api.caller import Caller
+from gateway.api.conversations import Conversation, Conversations, Deleted
+from gateway.api.file_response import file_response
+from gateway.api.guard import Guard
+from gateway.api.history import History
+from gateway.api.items import file_item, reply_change, reply_item
+from gateway.api.limits import UPLOAD_LIMIT
+from gateway.api.messages import Sent
+from gateway.api.problems import Problem, answer_problems
+from gateway.api.session import Session
+from gateway.api.streams import EventStream
+from gateway.web.connections import App
+from gateway.web.http_server import mounted
 
 TOKEN = "let-me-in-0123456789"
-COMMANDS = (CommandHelp("stop", "Stops what runs"), CommandHelp("new", "Starts afresh"))
-
-
-class MemoryMedia:
-    def __init__(self, limit: int = 10_000_000) -> None:
-        self._limit = limit
-        self._bytes: dict[str, bytes] = {}
-
-    async def put(self, data: bytes, name: str) -> Attachment:
-        if len(data) > self._limit:
-            raise FileTooLarge(name, len(data), self._limit)
-        hash = hashlib.sha256(data).hexdigest()
-        self._bytes[hash] = data
-        is_png = data.startswith(b"\x89PNG")
-        return Attachment(hash, name, "image/png" if is_png else "application/octet-stream", len(data))
-
-    async def read(self, attachment: Attachment) -> bytes:
-        if attachment.hash not in self._bytes:
-            raise MediaMissing(attachment)
-        return self._bytes[attachment.hash]
-
-
-class NoLedger:
-    """The web channel must not need it."""
-
-    def pieces(self) -> tuple[Sent, ...]:
-        raise AssertionError("the web channel uses the ledger")
-
-    async def sending(self, key: str) -> None:
-        self.pieces()
-
-    async def sent(self, key: str, ref: str, digest: str) -> None:
-        self.pieces()
-
-    async def rename(self, old: str, new: str) -> None:
-        self.pieces()
-
-    async def removed(self, key: str) -> None:
-        self.pieces()
-
-    async def simplified(self, key: str) -> None:
-        self.pieces()
-
-    async def undeliverable(self, key: str, reason: str) -> None:
-        self.pieces()
-
-    def permit(self) -> None:
-        """Always."""
-
-    def failed(self, key: str) -> bool:
-        raise AssertionError
-
-
-class NoRuns:
-    """Nothing that is said here begins anything."""
-
-    def tools(self, address: Address) -> frozenset[str]:
-        return frozenset()
-
-    async def report(self, run_id: str) -> RunReport:
-        raise UnknownRun
-
-    async def wait(self, run_id: str) -> RunReport:
-        raise UnknownRun
-
-    async def report_for(self, message: int) -> RunReport | None:
-        return None
-
-    async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
-        raise UnknownRun
+HOME = "web:local:"
+Item = events.PersonMessage | events.ShownReply
 
 
 @dataclass
 class Gateway:
-    """Keeps items in order; `heard` is all that was delivered. What `say` and `mark` change is told to the channel."""
+    """Keeps items in order; `heard` is all that was delivered. What `say` and `mark` change is told to the page.
+    `refuse`: why messages are refused; `filled`: the share of the model's context window that is filled."""
 
     media: MemoryMedia = field(default_factory=MemoryMedia)
     refuse: str | None = None
     full: bool = False
     heard: list[InboundMessage] = field(default_factory=list)
-    filled: Context | None = None
+    filled: float | None = None
+    told: Broadcast = field(default_factory=Broadcast)
+    _replies: dict[str, Reply] = field(default_factory=dict)
     _items: dict[str, list[Item]] = field(default_factory=dict)
     _ended: dict[str, list[list[Item]]] = field(default_factory=dict)
     _arrived: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
-        self.channel = WebChannel("web", self, NoRuns(), self.media, lambda: TOKEN)
+        self.channel = WebChannel("web", self.media)
 
-    async def deliver(self, message: InboundMessage) -> Receipt | None:
+    async def deliver(self, message: InboundMessage) -> Receipt:
         if self.full:
             raise NotStored("The disk is full.")
         for number, known in enumerate(self.heard, 1):
@@ -123,30 +78,34 @@ class Gateway:
                 return Receipt(number, duplicate=True, refused=self.refuse)
         self.heard.append(message)
         number = len(self.heard)
-        items = self._items.setdefault(message.address.chat, [])
+        chat = message.address.chat
+        items = self._items.setdefault(chat, [])
         if message.command == "new":
-            self._ended.setdefault(message.address.chat, []).append(items.copy())
+            self._ended.setdefault(chat, []).append(items.copy())
             items.clear()
+            self._tell(chat, events.ConversationChanged(conversation=HOME + chat, change="new", title=""), renews=True)
         elif message.kind == "new":
-            items.append(await self._person_message(number, message))
+            written = await self._person_message(number, message)
+            items.append(written)
+            self._tell(chat, events.MessageAccepted(conversation=HOME + chat, message=written))
         async with self._arrived:
             self._arrived.notify_all()
         return Receipt(number, refused=self.refuse)
 
-    async def _person_message(self, number: int, message: InboundMessage) -> PersonMessage:
+    async def _person_message(self, number: int, message: InboundMessage) -> events.PersonMessage:
         files = [await self.media.put(await self.channel.fetch(file), file.name) for file in message.files]
-        state: MessageState = "refused" if self.refuse else "waiting"
-        reason = self.refuse or ""
-        return PersonMessage(
-            number,
-            message.message_id,
-            message.sender.name,
-            message.text,
-            tuple(files),
-            state,
-            None,
-            reason,
-            datetime.now(UTC),
+        return events.PersonMessage(
+            id=number,
+            message_id=message.message_id,
+            sender=events.Person(id=message.sender.id, name=message.sender.name),
+            text=message.text,
+            files=list(map(file_item, files)),
+            state="refused" if self.refuse else "waiting",
+            reason=self.refuse or "",
+            run=None,
+            turn=None,
+            step=None,
+            sent_at=datetime.now(UTC),
         )
 
     async def hear(self, fits: Callable[[InboundMessage], bool] = lambda message: True) -> InboundMessage:
@@ -174,84 +133,222 @@ class Gateway:
         reply_to = to.message_id if to else None
         reply = Reply(id, Address("web", "local", chat), reply_to, segments, status, done, parked)
         items = self._items.setdefault(chat, [])
-        known = [n for n, item in enumerate(items) if isinstance(item, ShownReply) and item.reply.id == id]
+        known = [n for n, item in enumerate(items) if isinstance(item, events.ShownReply) and item.reply.id == id]
         place = known[0] if known else len(items)
-        items[place : place + 1] = [ShownReply(reply)]
-        await self.channel.show(reply, NoLedger())
+        items[place : place + 1] = [events.ShownReply(reply=reply_item(reply))]
+        before, self._replies[id] = self._replies.get(id), reply
+        if before is not None and not before.done:
+            self._tell(chat, reply_change(HOME + chat, before, reply))
+        else:
+            self._tell(chat, events.ReplyShown(conversation=HOME + chat, turn=id, reply=reply_item(reply)))
 
     async def mark(
         self, chat: str, number: int, state: MessageState, step: int | None = None, reason: str = ""
     ) -> None:
-        for place, item in enumerate(self._items[chat]):
-            if isinstance(item, PersonMessage) and item.id == number:
-                self._items[chat][place] = replace(item, state=state, step=step, reason=reason)
-        address = Address("web", "local", chat)
-        await self.channel.show_status(
-            MessageStatus(address, number, self.heard[number - 1].message_id, state, step, reason)
+        items = self._items[chat]
+        for place, item in enumerate(items):
+            if isinstance(item, events.PersonMessage) and item.id == number:
+                items[place] = item.model_copy(update={"state": state, "step": step, "reason": reason})
+        changed = events.MessageStateChanged(
+            conversation=HOME + chat, id=number, state=state, reason=reason, turn=None, step=step
         )
+        self._tell(chat, changed)
 
-    async def conversations(self, channel: str) -> tuple[Conversation, ...]:
-        assert channel == "web"
-        return tuple(_conversation(chat, items) for chat, items in reversed(self._items.items()) if items)
+    def _tell(self, chat: str, event: events.Event, *, renews: bool = False) -> None:
+        self.told.publish(chat, HOME + chat, partial(events.encoded, event), renews=renews)
 
-    async def earlier(self, channel: str) -> tuple[Conversation, ...]:
-        return tuple(
-            replace(_conversation(chat, items), generation=number)
+    def snapshot(self, chat: str, newest: int) -> events.Snapshot:
+        page = self.history(chat, newest)
+        more = page.before is not None
+        return events.Snapshot(conversation=HOME + chat, items=page.items, more=more, before=page.before)
+
+    def history(self, chat: str, limit: int, before: str = "", generation: int | None = None) -> History:
+        ended = dict(enumerate(self._ended.get(chat, ())))
+        items = self._items.get(chat, []) if generation is None else ended.get(generation, [])
+        end = int(before) if before else len(items)
+        start = max(0, end - limit)
+        return History(items=items[start:end], before=str(start) if start else None)
+
+    def conversations(self, *, earlier: bool) -> Conversations:
+        found = [
+            _conversation(chat, items, number)
             for chat, ended in self._ended.items()
             for number, items in enumerate(ended)
             if items
+        ]
+        if not earlier:
+            found = [_conversation(chat, items, None) for chat, items in reversed(self._items.items()) if items]
+        return Conversations(conversations=found, before=None)
+
+    def delete(self, chat: str) -> None:
+        self._items.pop(chat, None)
+        self._ended.pop(chat, None)
+        changed = events.ConversationChanged(conversation=HOME + chat, change="deleted", title="")
+        self._tell(chat, changed, renews=True)
+
+
+def _conversation(chat: str, items: list[Item], generation: int | None) -> Conversation:
+    title = next((item.text[:60] for item in items if isinstance(item, events.PersonMessage)), "")
+    running = any(isinstance(item, events.ShownReply) and not item.reply.done for item in items)
+    return Conversation(
+        id=HOME + chat,
+        channel="web",
+        kind="direct",
+        title=title,
+        last_at=datetime.now(UTC),
+        running=running,
+        archived=False,
+        generation=generation,
+    )
+
+
+class _Owner:
+    """Everybody with the token."""
+
+    async def find(self, secret: str) -> Caller | None:
+        return Caller(OWNER, "admin") if secret == TOKEN else None
+
+    async def find_person(self, name: str) -> Caller | None:
+        return None
+
+
+async def _stream(gateway: Gateway, chat: str, after: str, newest: int) -> AsyncGenerator[bytes]:
+    told = gateway.told
+
+    def renewed(watcher: Watcher) -> bytes:
+        watcher.position = told.number
+        return events.encoded(gateway.snapshot(chat, newest), told.id(told.number))
+
+    with told.watch(chat) as watcher:
+        number = told.number_of(after)
+        if number is not None and watcher.topic.after(number) is not None:
+            watcher.position = number
+            yield events.encoded(events.Ping(), None)
+        else:
+            yield renewed(watcher)
+        while (found := await watcher.next(15)) is not None:
+            assert not isinstance(found, Missed)
+            for frame in found:
+                yield frame.data
+            if any(frame.renews for frame in found):
+                yield renewed(watcher)
+
+
+def _api(gateway: Gateway, upload_limit: int, newest: int) -> FastAPI:
+    api = FastAPI()
+    api.add_middleware(Guard, callers=_Owner(), site=Site("127.0.0.1"))
+    api.add_middleware(SecurityHeaders)
+    answer_problems(api)
+    routes = APIRouter(prefix="/api/v1")
+
+    @routes.get("/session")
+    async def session() -> Session:
+        return Session(
+            name="Owner",
+            person=events.Person(id=OWNER.id, name=OWNER.name),
+            manages_people=True,
+            scope="admin",
+            conversations=None,
+            agents=None,
+            upload_limit=upload_limit,
+            new_conversations=HOME,
         )
 
-    async def history(self, address: Address, generation: int | None = None) -> tuple[Item, ...]:
-        if generation is not None:
-            return tuple(dict(enumerate(self._ended.get(address.chat, ()))).get(generation, ()))
-        return tuple(self._items.get(address.chat, ()))
+    @routes.get("/conversations")
+    async def conversations(channel: str, earlier: bool = False) -> Conversations:
+        assert channel == "web"
+        return gateway.conversations(earlier=earlier)
 
-    async def context(self, address: Address, person: Sender) -> Context | None:
-        return self.filled
+    @routes.get("/conversations/{id}")
+    async def conversation(id: str) -> dict[str, Any]:
+        return {"context": None if gateway.filled is None else {"share": gateway.filled, "window": 200_000}}
 
-    async def delete(self, address: Address, by: str) -> None:
-        self._items.pop(address.chat, None)
-        self._ended.pop(address.chat, None)
+    @routes.delete("/conversations/{id}")
+    async def delete(id: str) -> Deleted:
+        gateway.delete(_chat(id))
+        return Deleted(conversations=1, messages=1, turns=1, files=0)
+
+    @routes.get("/conversations/{id}/history")
+    async def history(id: str, limit: int, before: str = "", generation: int | None = None) -> History:
+        return gateway.history(_chat(id), limit, before, generation)
+
+    @routes.get("/conversations/{id}/events", response_class=EventStream)
+    async def stream(id: str, after: str = "") -> EventStream:
+        return EventStream(_stream(gateway, _chat(id), after, newest))
+
+    @routes.post("/conversations/{id}/messages")
+    async def post(id: str, request: Request) -> Sent:
+        given = await read_message(request)
+        files = [await gateway.media.put(new.data, new.name) for new in given.uploads]
+        message = parse(
+            Post(given.body.client_id, given.body.text, tuple(files)),
+            parse_address("web", _chat(id)),
+            datetime.now(UTC),
+        )
+        assert given.body.as_ != "command" or message.kind == "command"
+        receipt = await gateway.deliver(message)
+        return Sent(
+            id=receipt.id,
+            conversation=id,
+            state="refused" if receipt.refused else "accepted",
+            reason=receipt.refused or "",
+            duplicate=receipt.duplicate,
+            run=None,
+            conflicts=[],
+        )
+
+    @routes.get("/conversations/{id}/files/{hash}/{name}")
+    async def file(id: str, hash: str, name: str) -> Response:
+        data = await gateway.media.read(Attachment(hash, name, "", 0))
+        return file_response(await gateway.media.put(data, name), data)
+
+    api.include_router(routes)
+    return api
 
 
-def _conversation(chat: str, items: list[Item]) -> Conversation:
-    title = next((item.text[:60] for item in items if isinstance(item, PersonMessage)), "")
-    running = any(isinstance(item, ShownReply) and not item.reply.done for item in items)
-    return Conversation(Address("web", "local", chat), title, datetime.now(UTC), running)
+def _chat(id: str) -> str:
+    if not id.startswith(HOME):
+        raise Problem(404, "conversation_not_found", f"No conversation {id}.")
+    return id.removeprefix(HOME)
+
+
+def site_of(gateway: Gateway, upload_limit: int = UPLOAD_LIMIT, newest: int = 200) -> App:
+    """The page, and the API that it asks."""
+    return mounted(app(lambda: TOKEN), {"/api/v1/": _api(gateway, upload_limit, newest)})
 
 
 @dataclass(frozen=True)
 class Served:
     gateway: Gateway
     url: str
-    listening: asyncio.Task[None] | None
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"} | headers, timeout=60)
 
-    async def stop_listening(self) -> None:
-        if self.listening:
-            self.listening.cancel()
-            await asyncio.wait([self.listening])
+    def end_streams(self) -> None:
+        self.gateway.told.close()
 
 
 @asynccontextmanager
-async def served(gateway: Gateway, *, listening: bool = True, port: int = 0, **options: Any) -> AsyncIterator[Served]:
-    """The house behind a real server, the channel listening, until left."""
+async def served(
+    gateway: Gateway, *, port: int = 0, upload_limit: int = UPLOAD_LIMIT, newest: int = 200
+) -> AsyncIterator[Served]:
+    """The house behind a real server until left. A snapshot has the `newest` items."""
+    # As a gateway that was started again, it knows nothing of earlier streams.
+    gateway.told = Broadcast()
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen()
-        config = uvicorn.Config(app(gateway.channel, **options), log_level="warning", ws="none", lifespan="off")
-        server = uvicorn.Server(config)
+        site = site_of(gateway, upload_limit, newest)
+        server = uvicorn.Server(uvicorn.Config(site, log_level="warning", ws="none", lifespan="off"))
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(server.serve(sockets=[listener]))
-            listening = tasks.create_task(gateway.channel.listen(gateway.deliver, COMMANDS)) if listening else None
-            await asyncio.sleep(0)
-            site = Served(gateway, f"http://127.0.0.1:{listener.getsockname()[1]}", listening)
-            yield site
-            await site.stop_listening()
+            telling = tasks.create_task(gateway.told.distribute())
+            served = Served(gateway, f"http://127.0.0.1:{listener.getsockname()[1]}")
+            yield served
+            served.end_streams()
+            telling.cancel()
             server.should_exit = True
             await serving
 

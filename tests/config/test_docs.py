@@ -2,18 +2,12 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
 import pytest
-from fastapi.routing import APIRoute
-from starlette.routing import Mount
 
 from agent.tool import Tool
-from channels.runs import RunReport
-from channels.web import http_app
-from channels.web.render import EventName
 from config.channels import CHANNELS
 from config.presets import key_variables
 from config.tools import TOOLS
@@ -22,7 +16,6 @@ from gateway.assembly.build import build
 from gateway.cli.checks.discord import DISCORD_PERMISSIONS, discord_invitation
 from gateway.cli.checks.slack import SLACK_SCOPES
 from gateway.store.records import BusyMode, RunState
-from tests.channels.web_gateway import Gateway
 from tests.config.conftest import Operator
 
 ROOT = Path(__file__).parents[2]
@@ -175,30 +168,9 @@ def test_a_term_that_a_reader_searches_for_is_in_the_readme_or_the_docs(term: st
     assert term.lower() in text.lower()
 
 
-def test_the_page_of_the_http_api_names_every_route_of_the_page_and_no_other() -> None:
-    routes = http_app.app(Gateway().channel).routes
-    served = {
-        f"{method} {re.sub(r':[a-z]+}', '}', route.path)}"
-        for route in routes
-        if isinstance(route, APIRoute)
-        for method in route.methods
-    }
-    own = section(page("http-api"), "The page's own routes")
-    named = set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) [^`]+)` \|", own, re.MULTILINE))
-    assert named == served
-    for mount in routes:
-        if isinstance(mount, Mount):
-            assert f"`{mount.path}`" in page("http-api")
-
-
-def test_the_page_of_the_http_api_names_every_state_of_a_run_every_event_and_every_field() -> None:
-    text = page("http-api")
-    rows = in_first_column_all(section(text, "Runs"))
+def test_the_page_of_the_http_api_names_every_state_of_a_run() -> None:
+    rows = in_first_column_all(section(page("http-api"), "Runs"))
     assert {state for row in rows for state in row if "/" not in state} == set(get_args(RunState))
-    own = section(text, "The page's own routes")
-    assert set(get_args(EventName)) <= set(in_first_column(own))
-    for field in fields(RunReport):
-        assert f'"{field.name}"' in own, field.name
 
 
 def test_the_examples_of_the_readme_are_valid_settings_each_alone_and_all_together(operator: Operator) -> None:

@@ -22,7 +22,7 @@ from tests.servers.models import Call, Fail, ModelServer, Request, Say, Think, T
 from tests.servers.telegram import BotApi
 
 KEY = "sk-a-key-that-nobody-may-see"
-CHAT = "/api/conversations/me"
+CHAT = "/api/v1/conversations/web:local:me"
 
 AGENT = 'model = "openai:big"\nsmall_model = "openai:small"\n'
 PRICES = "".join(f"[models.openai.{name}]\nprice = {{ input = 10, output = 10 }}\n" for name in ("big", "small"))
@@ -60,18 +60,15 @@ class Person:
         await self.sees(lambda replies: bool(replies) and bool(_open_questions(replies[-1])))
         (question,) = _open_questions((await self.replies())[-1])
         number = question["options"].index(option)
-        answer = {"client_id": f"answer-{next(_numbers)}", "question": question["key"], "option": number}
-        await self.post("answer", answer)
-
-    async def post(self, route: str, body: dict[str, Any]) -> None:
-        (await self._client.post(f"{CHAT}/{route}", json=body)).raise_for_status()
+        await self.say(f"/answer {question['key']} {number}")
 
     async def context(self) -> dict[str, Any]:
-        context: dict[str, Any] = (await self._client.get(f"{CHAT}/context")).raise_for_status().json()["context"]
+        context: dict[str, Any] = (await self._client.get(CHAT)).raise_for_status().json()["context"]
         return context
 
     async def replies(self) -> list[dict[str, Any]]:
-        items = (await self._client.get(CHAT)).raise_for_status().json()["items"]
+        answer = await self._client.get(f"{CHAT}/history")
+        items = [] if answer.status_code == 404 else answer.raise_for_status().json()["items"]
         return [item["reply"] for item in items if item["kind"] == "reply"]
 
 

@@ -46,7 +46,9 @@ class Beside:
     def _page(self) -> httpx.AsyncClient:
         origin, _, token = self._link.partition("/?token=")
         headers = {"Authorization": f"Bearer {token}"}
-        return httpx.AsyncClient(base_url=f"{origin}/api/v1/conversations/web:local:terminal/", headers=headers, timeout=60)
+        return httpx.AsyncClient(
+            base_url=f"{origin}/api/v1/conversations/web:local:terminal/", headers=headers, timeout=60
+        )
 
 
 @pytest.fixture

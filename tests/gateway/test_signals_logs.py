@@ -119,8 +119,8 @@ async def test_a_gateway_logs_json_with_the_ids_of_the_work(tmp_path: Path) -> N
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=60) as client:
             message = {"client_id": "message-1", "text": "hello"}
-            sent = await client.post("/api/conversations/me/messages", json=message)
-            await client.get(f"/api/runs/{sent.json()['run']}", params={"wait": 60})
+            sent = await client.post("/api/v1/conversations/web:local:me/messages", json=message)
+            await client.get(f"/api/v1/runs/{sent.json()['run']}", params={"wait": 60, "until": "end"})
         ended = await gateway.end(signal.SIGTERM)
     records: list[dict[str, Any]] = [json.loads(line) for line in ended.err.splitlines()]
     begun, done = (record for record in records if record["logger"] == "gateway.signals.lines")

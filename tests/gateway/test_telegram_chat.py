@@ -76,8 +76,8 @@ async def test_status_in_another_place_says_what_is_wrong_with_telegram(
         headers = {"Authorization": f"Bearer {token}"}
         async with asyncio.timeout(60), httpx.AsyncClient(base_url=base, headers=headers, timeout=20) as web:
             post = {"text": "/status", "client_id": "status-please"}
-            assert (await web.post("/api/conversations/here/messages", json=post)).status_code == 200
-            async with web.stream("GET", "/api/conversations/here/events") as events:
+            assert (await web.post("/api/v1/conversations/web:local:here/messages", json=post)).status_code == 200
+            async with web.stream("GET", "/api/v1/conversations/web:local:here/events") as events:
                 async for line in events.aiter_lines():
                     if "another program polls with the same token" in line:
                         break

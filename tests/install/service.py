@@ -50,13 +50,13 @@ class Service:
         async with self.api() as api:
             message = {"client_id": uuid4().hex, "text": text}
             sent = await api.post(
-                "/api/conversations/a/messages",
+                "/api/v1/conversations/web:local:a/messages",
                 data=message,
                 files=[("files", (name, data)) for name, data in (files or {}).items()] or None,
             )
             sent.raise_for_status()
-            run = (await api.get(f"/api/runs/{sent.json()['run']}", params={"wait": 60})).json()
-            items = (await api.get("/api/conversations/a")).json()["items"]
+            run = (await api.get(f"/api/v1/runs/{sent.json()['run']}", params={"wait": 60, "until": "end"})).json()
+            items = (await api.get("/api/v1/conversations/web:local:a/history")).json()["items"]
             return {"state": run["state"], "items": json.dumps(items)}
 
     async def end(self, signal: int) -> int:

@@ -45,7 +45,7 @@ async def test_a_blocked_event_loop_does_not_feed_the_watchdog(tmp_path: Path) -
         await running.told("WATCHDOG=1")
         async with running.api() as api:
             sending = asyncio.ensure_future(
-                api.post("/api/conversations/a/messages", json={"client_id": "message-1", "text": "hi"})
+                api.post("/api/v1/conversations/web:local:a/messages", json={"client_id": "message-1", "text": "hi"})
             )
             # Those that were told before it was blocked, and no more.
             while await _told_within(running, seconds=1):

@@ -81,7 +81,7 @@ async def test_an_upgrade_is_rehearsed_on_a_copy_done_at_the_start_and_taken_bac
 
     async with service(tmp_path) as running:
         async with running.api() as api:
-            items = (await api.get("/api/conversations/a")).json()["items"]
+            items = (await api.get("/api/v1/conversations/web:local:a/history")).json()["items"]
         assert items[0]["text"] == "hello"
         assert (await running.answer("hello again"))["state"] == "completed"
         await running.end(signal.SIGTERM)

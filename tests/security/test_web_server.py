@@ -24,15 +24,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from channels.web.http_app import app
+from channels.web.body_limit import BodyLimit
 from gateway.web.connections import ConnectionLimits
 from gateway.web.http_server import bind, serve
-from tests.channels.web_gateway import COMMANDS, TOKEN, Gateway
+from tests.channels.web_gateway import TOKEN, Gateway, site_of
 from tests.servers.local import free_port
 from tests.servers.models import Call, ModelServer, Say
 
 ROOT = Path(__file__).parents[2]
+HERE = "/api/v1/conversations/web:local:a"
 FILES = 512
 FLOOD = 600
 HALF = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -117,12 +123,8 @@ async def test_a_flood_of_half_open_connections_leaves_the_page_and_the_shell_wo
             writer.write(HALF)
         async with asyncio.timeout(30), gateway.client() as client:
             assert (await client.get("/")).status_code == 200
-            posted = await client.post(
-                "/api/conversations/a/messages", json={"client_id": "message-1", "text": "What is 6 * 7?"}
-            )
-            run = posted.json()["run"]
-            while not (report := (await client.get(f"/api/runs/{run}?wait=20")).json())["finished"]:
-                pass
+            posted = await client.post(f"{HERE}/messages", json={"client_id": "message-1", "text": "What is 6 * 7?"})
+            report = (await client.get(f"/api/v1/runs/{posted.json()['run']}?wait=60&until=end")).json()
         assert report["state"] == "completed"
         assert "42" in str(models.requests[-1].body)
         assert len(os.listdir(f"/proc/{gateway.process.pid}/fd")) < FILES // 2
@@ -137,18 +139,16 @@ async def served(limits: ConnectionLimits, gateway: Gateway | None = None) -> As
     gateway = gateway or Gateway()
 
     async def site() -> Callable[..., Awaitable[None]]:
-        return app(gateway.channel)
+        return site_of(gateway)
 
     with bind("127.0.0.1", 0) as listener:
         serving = asyncio.create_task(serve(site, listener, limits))
-        listening = asyncio.create_task(gateway.channel.listen(gateway.deliver, COMMANDS))
         try:
             async with asyncio.timeout(60):
                 yield listener.getsockname()[1]
         finally:
-            for task in (listening, serving):
-                task.cancel()
-            await asyncio.gather(listening, serving, return_exceptions=True)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
 
 
 async def _is_disconnected(reader: asyncio.StreamReader) -> bool:
@@ -178,8 +178,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
     async with served(ConnectionLimits(body_seconds=0.1), gateway) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
-            b"POST /api/conversations/a/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 100\r\nAuthorization: Bearer " + TOKEN.encode() + b'\r\n\r\n{"client_id":'
+            f"POST {HERE}/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
+            + b"Content-Length: 100\r\nAuthorization: Bearer "
+            + TOKEN.encode()
+            + b'\r\n\r\n{"client_id":'
         )
         assert await _is_disconnected(reader)
         writer.close()
@@ -196,7 +198,8 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_disconnected() -> No
             loop = asyncio.get_running_loop()
             await loop.sock_connect(lazy, ("127.0.0.1", port))
             request = (
-                f"GET /media/{file.hash}/large.bin HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
+                f"GET {HERE}/files/{file.hash}/large.bin HTTP/1.1\r\nHost: localhost\r\n"
+                f"Authorization: Bearer {TOKEN}\r\n"
             )
             await loop.sock_sendall(lazy, f"{request}\r\n".encode())
             hung_up = asyncio.Event()
@@ -235,8 +238,10 @@ async def test_at_the_limit_connections_whose_body_does_not_come_make_room() -> 
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             stack.callback(writer.close)
             writer.write(
-                b"POST /api/conversations/a/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: 100\r\nExpect: 100-continue\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n\r\n"
+                f"POST {HERE}/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
+                + b"Content-Length: 100\r\nExpect: 100-continue\r\nAuthorization: Bearer "
+                + TOKEN.encode()
+                + b"\r\n\r\n"
             )
             assert b"100 Continue" in await reader.readuntil(b"\r\n\r\n")
             readers.append(reader)
@@ -286,11 +291,11 @@ async def _call(folder: Path, *arguments: str) -> str:
 
 async def test_a_new_token_ends_the_access_of_whoever_has_the_old_one(tmp_path: Path) -> None:
     async with running(tmp_path, "[web]\nport = 0\n") as gateway, gateway.client() as old:
-        assert (await old.get("/api/conversations")).status_code == 200
+        assert (await old.get("/api/v1/conversations")).status_code == 200
         assert "new token" in await _call(tmp_path, "web-token", "rotate")
-        assert (await old.get("/api/conversations")).status_code == 401
+        assert (await old.get("/api/v1/conversations")).status_code == 401
         async with gateway.client() as new:
-            assert (await new.get("/api/conversations")).status_code == 200
+            assert (await new.get("/api/v1/conversations")).status_code == 200
         assert json.loads((gateway.home / "gateway.json").read_text())["link"].endswith(gateway.token)
         assert (gateway.home / "web-token").stat().st_mode & 0o777 == 0o600
 
@@ -459,15 +464,15 @@ async def test_behind_a_proxy_the_page_signs_in_posts_and_streams(public: Public
         assert (signed_in.status_code, "Secure" in cookie, cookie.startswith("__Host-")) == (303, True, True)
         assert (await browser.get("/")).status_code == 200
         assert (await browser.get("/metrics")).status_code == 404
-        async with browser.stream("GET", "/api/conversations/a/events") as stream, asyncio.timeout(60):
+        async with browser.stream("GET", f"{HERE}/events") as stream, asyncio.timeout(60):
             lines = stream.aiter_lines()
-            await _event(lines, "history")
-            posted = await browser.post("/api/conversations/a/messages", content=_chunked(), headers=JSON)
-            assert (posted.status_code, posted.json()["state"]) == (200, "waiting")
+            await _event(lines, "snapshot")
+            posted = await browser.post(f"{HERE}/messages", content=_chunked(), headers=JSON)
+            assert (posted.status_code, posted.json()["state"]) == (200, "accepted")
             # The stream is open: what comes here was not held back until its end.
             await _event(lines, "reply")
-        assert (await browser.post("/sign-out")).status_code == 200
-        assert (await browser.get("/api/conversations")).status_code == 401
+        assert (await browser.delete("/sign-in")).status_code == 204
+        assert (await browser.get("/api/v1/conversations")).status_code == 401
 
 
 JSON = {"Content-Type": "application/json"}
@@ -488,32 +493,32 @@ async def _event(lines: AsyncIterator[str], name: str) -> None:
 async def test_behind_a_proxy_other_sites_and_names_are_still_refused(public: Public) -> None:
     token = {"Authorization": f"Bearer {public.gateway.token}"}
     async with public.browser(Origin="https://evil.example", **token) as other_site:
-        assert (await other_site.get("/api/conversations")).status_code == 403
+        assert (await other_site.get("/api/v1/conversations")).status_code == 403
     async with httpx.AsyncClient(base_url=public.gateway.origin, trust_env=False, headers=token) as rebound:
-        assert (await rebound.get("/api/conversations", headers={"Host": "evil.example"})).status_code == 403
+        assert (await rebound.get("/api/v1/conversations", headers={"Host": "evil.example"})).status_code == 403
 
 
 @pytest.mark.parametrize("size", [900, 3000, 100_000])
 async def test_a_chunked_body_has_the_same_limit_as_any_other(size: int) -> None:
-    async def chunks() -> AsyncIterator[bytes]:
-        yield b'{"client_id": "message-1", "text": "'
-        yield b"x" * size
-        yield b'"}'
+    taken: list[int] = []
 
-    gateway = Gateway()
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"begin"
+        yield b"x" * size
+        yield b"end"
+
+    async def take(request: Request) -> Response:
+        taken.append(len(await request.body()))
+        return Response()
 
     async def site() -> Callable[..., Awaitable[None]]:
-        return app(gateway.channel, upload_limit=1000)
+        return Starlette(routes=[Route("/", take, methods=["POST"])], middleware=[Middleware(BodyLimit, limit=1000)])
 
     with bind("127.0.0.1", 0) as listener:
         async with asyncio.TaskGroup() as tasks:
             serving = tasks.create_task(serve(site, listener))
-            listening = tasks.create_task(gateway.channel.listen(gateway.deliver, COMMANDS))
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}/api/conversations/a/messages"
-            headers = {"Authorization": f"Bearer {TOKEN}", **JSON}
             async with httpx.AsyncClient(trust_env=False) as client:
-                answer = await client.post(url, content=chunks(), headers=headers)
-            listening.cancel()
+                answer = await client.post(f"http://127.0.0.1:{listener.getsockname()[1]}/", content=chunks())
             serving.cancel()
     assert answer.status_code == (200 if size < 1000 else 413)
-    assert len(gateway.heard) == (size < 1000)
+    assert taken == ([size + 8] if size < 1000 else [])

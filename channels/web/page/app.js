@@ -1,7 +1,7 @@
 // The page: holds the state of the open conversation, and connects the user interface with the gateway.
 
 import { icon } from "./icons.js";
-import { SignInRequired, Outbox, Stream, answer, ask, newId, stop } from "./client.js";
+import { NotFound, Outbox, SignInRequired, Stream, answer, ask, backOff, newId, pathOf, stop } from "./client.js";
 import { arrange, bytes, chip, conversation } from "./view.js";
 
 const at = (id) => document.getElementById(id);
@@ -9,15 +9,20 @@ const END_THRESHOLD = 60; // pixels
 const LIST_INTERVAL = 10_000; // ms
 const BUTTON_TIMEOUT = 3_000; // ms until a button may be pressed again
 const CONTEXT_SHOWN_FROM = 0.5; // share of the model's context window
-const PLACE = /^#([A-Za-z0-9_-]{1,64})(?:\.([0-9]{1,9}))?$/; // a conversation, or an earlier one that /new ended in it
+const MORE_FROM = 300; // pixels to the top from which earlier messages are asked for
+const PAGE = 200; // messages and replies
+const PLACE = /^#((?:web:[^:#]+:)?[A-Za-z0-9_-]{1,64})(?:\.([0-9]{1,9}))?$/; // a conversation, or an earlier one that /new ended in it
 const STARTS_ANEW = /^\s*\/(new|reset)\s*$/i; // with an argument it is the gateway's
 const SUGGESTIONS = ["What can you do?", "Draw me a bar chart", "Do a slow task that I can interrupt"];
 
 const state = {
-  chat: "",
+  chat: "", // its id in the API
+  person: "", // the id of who writes here
+  home: "", // what the ids of their conversations begin with
   generation: null, // of an earlier conversation, which can only be read
   items: [],
-  statuses: new Map(), // by message id: a status may arrive before the message it is about
+  before: null, // leads to the items before these
+  reading: false, // those are being read
   conversations: [],
   earlier: [], // conversations that /new ended, with their generation
   context: null, // how full the model's context window is: {share, window}
@@ -36,40 +41,37 @@ const outbox = new Outbox(() => draw());
 // Events from the gateway
 
 const HANDLERS = {
-  history({ items }) {
-    state.items = items;
-    state.loaded = true;
+  snapshot({ items, before }) {
+    Object.assign(state, { items, before, loaded: true });
     refreshContext();
-    state.statuses.clear();
     outbox.settle([...items.map((item) => item.message_id), ...accepted(state.chat)]);
     restoreDraftsWithoutFiles();
     outbox.send(state.chat);
   },
-  reply(reply) {
+  reset() {}, // a snapshot follows
+  ping() {},
+  reply({ reply }) {
     putReply(reply);
     refreshList();
   },
-  change(change) {
-    const before = state.items.find((item) => item.reply?.id === change.id);
-    if (!before) return;
-    putReply(changed(before.reply, change));
+  "reply.changed"(change) {
+    const before = state.items.find((item) => item.reply?.id === change.turn);
+    if (before) putReply(changed(before.reply, change));
   },
-  message(message) {
-    const status = state.statuses.get(message.id);
-    if (!state.items.some((item) => item.kind === "message" && item.id === message.id)) {
-      state.items = [...state.items, { ...message, ...status }];
-    }
+  message({ message }) {
+    const place = state.items.findIndex((item) => item.kind === "message" && item.id === message.id);
+    state.items = place < 0 ? [...state.items, message] : state.items.with(place, message);
     outbox.settle([message.message_id]);
     refreshList();
   },
-  status(status) {
-    state.statuses.set(status.id, status);
-    state.items = state.items.map((item) => (item.kind === "message" && item.id === status.id ? { ...item, ...status } : item));
+  "message.state"({ id, state: now, reason, turn, step }) {
+    state.items = state.items.map((item) => (item.kind === "message" && item.id === id ? { ...item, state: now, reason, turn, step } : item));
   },
+  "conversation.changed": refreshList,
 };
 
-function handle(name, data) {
-  HANDLERS[name](data);
+function handle(event) {
+  HANDLERS[event.type](event);
   draw();
 }
 
@@ -149,7 +151,8 @@ function draw() {
 
 function drawNow() {
   const unsent = isEarlier() ? [] : outbox.of(state.chat);
-  arrange(at("log"), conversation(state.items, unsent));
+  arrange(at("log"), conversation(state.chat, state.person, state.items, unsent));
+  at("more").hidden = state.before === null;
   at("welcome").hidden = !state.loaded || state.items.length + unsent.length > 0;
   drawRunning(isRunning());
   drawTitle();
@@ -193,8 +196,8 @@ function contextHint() {
 
 /** Without an answer the last one stays: nothing depends on it. */
 async function refreshContext() {
-  const { chat } = state;
-  const found = await ask(`/api/conversations/${chat}/context`).catch(() => null);
+  const { chat, items } = state;
+  const found = items.length ? await ask(pathOf(chat)).catch(() => null) : null;
   if (!found || chat !== state.chat) return;
   state.context = found.context;
   draw();
@@ -221,22 +224,28 @@ function listed() {
   return [...state.conversations, ...state.earlier].sort((one, other) => Date.parse(other.at) - Date.parse(one.at));
 }
 
+/** A conversation in the list, as the API describes it. */
+function entryOf({ id, generation, title, last_at: at, running }) {
+  return { chat: id, generation, title, at, running };
+}
+
 function isOpen({ chat, generation = null }) {
   return chat === state.chat && generation === state.generation;
 }
 
 function drawList() {
   const all = listed();
-  const fresh = isEarlier() || all.some(isOpen) ? [] : [{ chat: state.chat, title: "New conversation", running: false }];
+  const fresh = isEarlier() || all.some(isOpen) ? [] : [{ chat: state.chat, generation: null, title: "New conversation", running: false }];
   const wanted = at("find").value.trim().toLowerCase();
   const found = [...fresh, ...all].filter((each) => each.title.toLowerCase().includes(wanted));
   at("found").textContent = wanted && found.length === 0 ? "No title has these words." : "";
   arrange(at("conversations"), found.map((each) => ({ key: place(each), make: () => makeEntry(each), update: (entry) => updateEntry(entry, each) })));
 }
 
-/** What stands behind the # of the page's address. */
-function place({ chat, generation }) {
-  return generation === undefined ? chat : `${chat}.${generation}`;
+/** What stands behind the # of the page's address: of one's own conversations the name. */
+function place({ chat, generation = null }) {
+  const name = chat.startsWith(state.home) ? chat.slice(state.home.length) : chat;
+  return generation === null ? name : `${name}.${generation}`;
 }
 
 function makeEntry(each) {
@@ -295,6 +304,7 @@ function scrolled() {
   const top = at("scroller").scrollTop;
   if (isAtEnd()) state.atEnd = true;
   else if (top < state.top) state.atEnd = false;
+  if (top < MORE_FROM && top < state.top) readMore();
   state.top = top;
   at("to-end").hidden = state.atEnd;
 }
@@ -315,14 +325,14 @@ function showProblem(problem) {
 function go(chat, generation = null) {
   if (chat === state.chat && generation === state.generation) return;
   state.stream?.close();
-  Object.assign(state, { chat, generation, items: [], statuses: new Map(), stream: null, loaded: false, stopping: false, context: null });
+  Object.assign(state, { chat, generation, items: [], before: null, reading: false, stream: null, loaded: false, stopping: false, context: null });
   document.body.dataset.earlier = isEarlier();
   at("composer").hidden = isEarlier();
   at("delete-conversation").hidden = isEarlier();
   at("earlier").hidden = !isEarlier();
-  at("to-current").href = `#${chat}`;
+  at("to-current").href = `#${place({ chat })}`;
   discardFiles();
-  at("text").value = sessionStorage.getItem(`draft ${chat}`) ?? "";
+  at("text").value = sessionStorage.getItem(draftKey(chat)) ?? "";
   fit();
   showProblem("");
   if (isEarlier()) readEarlier();
@@ -336,7 +346,7 @@ function go(chat, generation = null) {
 
 function watch(chat) {
   const isShown = () => isOpen({ chat });
-  state.stream = new Stream(chat, (...event) => isShown() && handle(...event), (...connection) => isShown() && drawConnection(...connection));
+  state.stream = new Stream(chat, (event) => isShown() && handle(event), (...connection) => isShown() && drawConnection(...connection));
 }
 
 /** An earlier conversation does not change, so it is read once; without an answer, when the page is looked at again. */
@@ -344,9 +354,9 @@ async function readEarlier() {
   const { chat, generation } = state;
   drawConnection("connecting");
   try {
-    const { items } = await ask(`/api/conversations/${chat}?generation=${generation}`);
+    const { items, before } = await ask(`${pathOf(chat)}/history?generation=${generation}&limit=${PAGE}`);
     if (!isOpen({ chat, generation })) return;
-    Object.assign(state, { items, loaded: true });
+    Object.assign(state, { items, before, loaded: true });
     drawConnection("on");
     showProblem(items.length === 0 ? "There is nothing here: it may have been deleted." : "");
   } catch (error) {
@@ -355,6 +365,32 @@ async function readEarlier() {
     else showProblem(`The conversation could not be read: ${error.message}`);
   }
   draw();
+}
+
+/** What was said before the shown items, put above them; what is being looked at stays where it is. */
+async function readMore() {
+  const { chat, generation, before } = state;
+  if (before === null || state.reading) return;
+  state.reading = true;
+  const query = new URLSearchParams({ before, limit: PAGE, ...(generation === null ? {} : { generation }) });
+  try {
+    const page = await ask(`${pathOf(chat)}/history?${query}`);
+    if (!isOpen({ chat, generation }) || state.before !== before) return;
+    const known = new Set(state.items.map(itemKey));
+    Object.assign(state, { items: [...page.items.filter((item) => !known.has(itemKey(item))), ...state.items], before: page.before });
+    const scroller = at("scroller");
+    const fromEnd = scroller.scrollHeight - scroller.scrollTop;
+    drawNow();
+    if (!state.atEnd) scroller.scrollTop = state.top = scroller.scrollHeight - fromEnd;
+  } catch (error) {
+    if (isOpen({ chat, generation })) showProblem(`Earlier messages could not be read: ${error.message}`);
+  } finally {
+    if (isOpen({ chat, generation })) state.reading = false;
+  }
+}
+
+function itemKey(item) {
+  return item.kind === "reply" ? `reply ${item.reply.id}` : `message ${item.id}`;
 }
 
 /** A conversation of its own, as the button begins: the one before stays as it is, except that its task is stopped. */
@@ -372,8 +408,10 @@ async function startAnew() {
 
 function goToHash() {
   const [, chat, generation] = location.hash.match(PLACE) ?? [];
-  go(chat ?? state.conversations[0]?.chat ?? newId(), generation === undefined ? null : Number(generation));
-  if (chat === undefined) history.replaceState(null, "", `#${state.chat}`);
+  const id = chat?.includes(":") ? chat : state.home + (chat ?? newId());
+  const newest = chat === undefined ? state.conversations[0]?.chat : undefined;
+  go(newest ?? id, generation === undefined ? null : Number(generation));
+  if (chat === undefined) history.replaceState(null, "", `#${place(state)}`);
 }
 
 /** The gateway stops what runs in it and deletes messages, files and workspace. */
@@ -384,14 +422,19 @@ async function deleteConversation() {
   at("delete-conversation").disabled = true;
   showProblem("");
   try {
-    await ask(`/api/conversations/${chat}`, { method: "DELETE" });
-    sessionStorage.removeItem(`draft ${chat}`);
+    await ask(pathOf(chat), { method: "DELETE" }).catch(ignoreMissing);
+    sessionStorage.removeItem(draftKey(chat));
     await refreshList();
     if (state.chat === chat) location.hash = `#${newId()}`;
   } catch (error) {
     showProblem(`Not deleted: ${error.message}`);
   }
   at("delete-conversation").disabled = false;
+}
+
+/** What was never written to does not have to be deleted. */
+function ignoreMissing(error) {
+  if (!(error instanceof NotFound)) throw error;
 }
 
 let asking = false;
@@ -404,8 +447,8 @@ async function refreshList() {
   }
   asking = true;
   try {
-    const { conversations, earlier, upload_limit: uploadLimit } = await ask("/api/conversations");
-    Object.assign(state, { conversations, earlier, uploadLimit });
+    const [conversations, earlier] = await Promise.all([listOf({}), listOf({ earlier: true })]);
+    Object.assign(state, { conversations, earlier });
     drawList();
     drawTitle();
   } catch (error) {
@@ -417,6 +460,17 @@ async function refreshList() {
     askAgain = false;
     await refreshList();
   }
+}
+
+/** One's own conversations of the web chat, the newest first. */
+async function listOf(query) {
+  const found = [];
+  for (let before = ""; before !== null; ) {
+    const page = await ask(`/conversations?${new URLSearchParams({ channel: "web", ...query, ...(before ? { before } : {}) })}`);
+    found.push(...page.conversations.filter((each) => each.id.startsWith(state.home)).map(entryOf));
+    before = page.before ?? null;
+  }
+  return found;
 }
 
 function showSidebar(shown) {
@@ -482,7 +536,11 @@ async function choose(button) {
 }
 
 function saveDraft() {
-  sessionStorage.setItem(`draft ${state.chat}`, at("text").value);
+  sessionStorage.setItem(draftKey(state.chat), at("text").value);
+}
+
+function draftKey(chat) {
+  return `draft ${place({ chat })}`;
 }
 
 function fit() {
@@ -599,7 +657,7 @@ function wirePage() {
   at("new-conversation").addEventListener("click", () => (location.hash = newId()));
   at("delete-conversation").addEventListener("click", deleteConversation);
   at("sign-out").addEventListener("click", async () => {
-    await fetch("/sign-out", { method: "POST" });
+    await fetch("/sign-in", { method: "DELETE" });
     location.assign("/");
   });
   at("open-sidebar").addEventListener("click", () => showSidebar(true));
@@ -607,6 +665,7 @@ function wirePage() {
   at("conversations").addEventListener("click", () => showSidebar(false));
   at("find").addEventListener("input", drawList);
   at("to-end").addEventListener("click", scrollToEnd);
+  at("more").addEventListener("click", readMore);
   at("scroller").addEventListener("scroll", scrolled, { passive: true });
   const sizes = new ResizeObserver(follow); // pictures load, the window is resized, the input grows
   for (const id of ["log", "scroller"]) sizes.observe(at(id));
@@ -650,10 +709,25 @@ function setUp() {
   }));
 }
 
+/** Whom the gateway takes this browser for; asked until it answers. */
+async function readSession() {
+  for (let attempt = 0; !state.home; attempt += 1) {
+    try {
+      const { person, new_conversations: home, upload_limit: uploadLimit } = await ask("/session");
+      Object.assign(state, { person: person.id, home, uploadLimit });
+    } catch (error) {
+      const delay = backOff(attempt);
+      drawConnection(error instanceof SignInRequired ? "locked" : "off", Math.ceil(delay / 1000));
+      await new Promise((resolve) => setTimeout(resolve, delay));
+    }
+  }
+}
+
 setUp();
 wireComposer();
 wireDrop();
 wireLightbox();
+await readSession();
 wirePage();
 await refreshList();
 goToHash();

@@ -1,22 +1,41 @@
-// The page's client of the HTTP API: one stream of events in, messages out until they are accepted.
+// The page's client of the HTTP API (docs/reference/http-api.md): one stream of events in, messages out until they are accepted.
 
+const API = "/api/v1";
 const FIRST_DELAY = 500;
 const MAX_DELAY = 10_000;
 const READ_TIMEOUT = 40_000; // the gateway pings every 15 s
+const EVENTS = ["snapshot", "reset", "message", "message.state", "reply", "reply.changed", "conversation.changed", "ping"];
 const INVISIBLE = /^\/(new|stop|answer)(\s|$)/i; // commands that are not shown as messages
 
 export class Refused extends Error {}
 export class SignInRequired extends Error {}
+export class NotFound extends Refused {}
 class Unavailable extends Error {}
 
+/** The JSON answer of the API, see `request`. */
+export function ask(path, options = {}) {
+  return request(API + path, options);
+}
+
 /** The JSON answer. Throws `SignInRequired` without a valid cookie, `Refused` when a retry is useless, or any other error. */
-export async function ask(path, options = {}) {
-  const answer = await fetch(path, options);
+export async function request(url, options = {}) {
+  const answer = await fetch(url, options);
   if (answer.ok) return answer.json();
-  const message = await answer.json().then((body) => body.error, () => answer.statusText);
+  const message = await answer.json().then((body) => body.detail ?? body.error, () => answer.statusText);
   if (answer.status === 401) throw new SignInRequired(message);
+  if (answer.status === 404) throw new NotFound(message);
   if (answer.status >= 400 && answer.status < 500 && ![408, 429].includes(answer.status)) throw new Refused(message);
   throw new Unavailable(message);
+}
+
+/** The path of a conversation in the API. */
+export function pathOf(chat) {
+  return `/conversations/${encodeURIComponent(chat)}`;
+}
+
+/** The address of a file that a message or reply of the conversation shows. */
+export function fileUrl(chat, { hash, name }) {
+  return `${API}${pathOf(chat)}/files/${hash}/${encodeURIComponent(name.replace(/^\.+$/, "file"))}`;
 }
 
 /** A delay in ms that grows with the attempts, with jitter, so that many pages do not reconnect at once. */
@@ -25,9 +44,9 @@ export function backOff(attempt) {
 }
 
 /**
- * Watches one conversation until closed. `handle(name, data)` gets the events: on every connection first
- * `history`, which replaces all, so a lost connection loses and repeats nothing. `report(state, seconds)` gets
- * "connecting", "on", "off" (with the seconds until the next attempt) or "locked".
+ * Watches one conversation until closed. `handle(event)` gets the events. A connection after a lost one goes on after
+ * the last event, or begins with a snapshot, which replaces all: nothing is lost or repeated. `report(state, seconds)`
+ * gets "connecting", "on", "off" (with the seconds until the next attempt) or "locked".
  */
 export class Stream {
   constructor(chat, handle, report) {
@@ -35,27 +54,31 @@ export class Stream {
     this.handle = handle;
     this.report = report;
     this.attempt = 0;
+    this.lastId = "";
     this.open();
   }
 
   open() {
     this.stopWaiting();
     this.report("connecting");
-    this.source = new EventSource(`/api/conversations/${this.chat}/events`);
-    for (const name of ["history", "reply", "change", "message", "status", "ping"]) {
-      this.source.addEventListener(name, (event) => this.received(name, event));
-    }
+    this.isOn = false;
+    const after = this.lastId ? `?after=${encodeURIComponent(this.lastId)}` : "";
+    this.source = new EventSource(`${API}${pathOf(this.chat)}/events${after}`);
+    for (const type of EVENTS) this.source.addEventListener(type, (event) => this.received(event));
     this.source.addEventListener("error", () => this.broken());
     this.watch();
   }
 
-  received(name, event) {
+  /** Each connection begins with an event. */
+  received(event) {
     this.watch();
-    if (name === "history") {
+    this.lastId = event.lastEventId || this.lastId;
+    if (!this.isOn) {
+      this.isOn = true;
       this.attempt = 0;
       this.report("on");
     }
-    if (name !== "ping") this.handle(name, JSON.parse(event.data));
+    this.handle(JSON.parse(event.data));
   }
 
   watch() {
@@ -71,7 +94,7 @@ export class Stream {
     this.report("off", Math.ceil(delay / 1000));
     this.retry = setTimeout(() => this.open(), delay);
     try {
-      await ask("/api/conversations");
+      await ask("/session");
     } catch (error) {
       if (!(error instanceof SignInRequired) || this.source !== source) return;
       this.close();
@@ -149,8 +172,8 @@ export class Outbox {
   async deliver(message) {
     for (let attempt = 0; this.messages.includes(message); attempt += 1) {
       try {
-        const answer = await ask(`/api/conversations/${message.chat}/messages`, { method: "POST", body: form(message) });
-        this.update(message, { state: answer.state, reason: answer.reason, id: answer.id });
+        const { state, reason, id } = await ask(`${pathOf(message.chat)}/messages`, { method: "POST", body: form(message) });
+        this.update(message, { state: state === "refused" ? state : "waiting", reason, id });
         if (INVISIBLE.test(message.text)) this.remove(message);
         return;
       } catch (error) {
@@ -185,20 +208,20 @@ export class Outbox {
 
 /** Stops the running task of the conversation. */
 export function stop(chat) {
-  return press(chat, "stop", {});
+  return press(chat, "/stop");
 }
 
 /** Chooses an option, counted from 0, of an open question. */
 export function answer(chat, question, option) {
-  return press(chat, "answer", { question, option });
+  return press(chat, `/answer ${question} ${option}`);
 }
 
 /** A button press is one event: it is retried with the same id until the gateway answers. */
-async function press(chat, button, fields) {
-  const body = JSON.stringify({ client_id: newId(), ...fields });
+async function press(chat, command) {
+  const body = JSON.stringify({ client_id: newId(), text: command, as: "command" });
   for (let attempt = 0; attempt < 5; attempt += 1) {
     try {
-      const accepted = await ask(`/api/conversations/${chat}/${button}`, { method: "POST", body, headers: { "Content-Type": "application/json" } });
+      const accepted = await ask(`${pathOf(chat)}/messages`, { method: "POST", body, headers: { "Content-Type": "application/json" } });
       if (accepted.state === "refused") throw new Refused(accepted.reason);
       return;
     } catch (error) {

@@ -1,6 +1,6 @@
 // Formulas: shown as they are written until the gateway has made MathML of them, which the browser typesets.
 
-import { ask } from "./client.js";
+import { request } from "./client.js";
 
 const MATHML = "http://www.w3.org/1998/Math/MathML";
 const MAX_BATCH = 100;
@@ -31,7 +31,7 @@ async function askForAll() {
   waiting = rest;
   if (rest.length) setTimeout(askForAll, 0);
   const formulas = batch.map(({ tex, display }) => ({ tex, display }));
-  const answer = await ask("/api/formulas", {
+  const answer = await request("/page/formulas", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ formulas }),

@@ -1,14 +1,16 @@
 // Messages and replies as DOM nodes. Nodes are kept and changed in place: folds and selections stay.
 
+import { fileUrl } from "./client.js";
 import { icon } from "./icons.js";
 import { renderMarkdown } from "./markdown.js";
 
 const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp"]);
 const LONG_TEXT = 1500;
-const OWN = "You"; // the sender of messages written on this page
 const CALL_STATES = {
   waiting: "waiting", running: "running", done: "done", failed: "failed", skipped: "skipped", cancelled: "cancelled", denied: "not allowed", unknown: "unknown", background: "in the background",
 };
+
+let shown = { chat: "", person: "" }; // the conversation, and the id of who writes on this page
 
 /** Makes `parent` contain exactly the pieces, in order: `{key, make(), update(node)}`, reusing nodes by key. */
 export function arrange(parent, pieces) {
@@ -29,9 +31,10 @@ export function arrange(parent, pieces) {
 
 /**
  * The pieces of a conversation. A message that a running turn read at some step is placed there:
- * between the parts of the reply before and after that step.
+ * between the parts of the reply before and after that step. `person` is the id of who writes on this page.
  */
-export function conversation(items, unsent) {
+export function conversation(chat, person, items, unsent) {
+  shown = { chat, person };
   const pieces = [];
   let reply = null;
   for (const item of items) {
@@ -177,22 +180,22 @@ const QUESTION = {
 };
 
 function messagePiece(message) {
-  return bubble(message.message_id ?? String(message.id), message, message.attachments.map((each) => () => attachmentNode(each, "")));
+  return bubble(message.message_id ?? String(message.id), message, message.files.map((each) => () => attachmentNode(each, "")));
 }
 
 /** A message of this page that the gateway has not confirmed yet. */
 function unsentPiece(message) {
   const files = message.files ?? message.names.map((name) => ({ name, size: null }));
-  return bubble(message.client_id, { ...message, step: null }, files.map((file) => () => chip(file.name, file.size)));
+  return bubble(message.client_id, { ...message, sender: null, step: null }, files.map((file) => () => chip(file.name, file.size)));
 }
 
 function bubble(key, message, attachments) {
   return {
     key: `message ${key}`,
     make: () => {
-      const own = !message.sender || message.sender === OWN;
+      const own = !message.sender || message.sender.id === shown.person;
       const node = box("article", own ? "message" : "message theirs", { testid: "message", message: key });
-      if (!own) node.append(words("p", "sender", message.sender, { testid: "sender" }));
+      if (!own) node.append(words("p", "sender", message.sender.name, { testid: "sender" }));
       const text = box("div", "body");
       node.append(text, box("div", "attachments"), words("p", "state", "", { testid: "message-state" }));
       if (message.text) text.append(...longText(message.text));
@@ -201,7 +204,7 @@ function bubble(key, message, attachments) {
     },
     update(node) {
       const files = node.querySelector(".attachments");
-      const confirmed = message.attachments !== undefined;
+      const confirmed = message.sender !== null;
       if (files.confirmed !== confirmed) files.replaceChildren(...attachments.map((make) => make()));
       files.confirmed = confirmed;
       showState(node, message);
@@ -231,7 +234,8 @@ function showState(node, message) {
     waiting: "waiting", read: "read", answered: "done", refused: "failed", failed: "failed", unsent: "failed", undelivered: "failed", stopped: "cancelled", withdrawn: "cancelled",
   }[message.state];
   state.replaceChildren(...(name ? [icon(name)] : [box("span", "spinner")]), words("span", "", text));
-  state.title = message.at ? new Date(message.at).toLocaleString() : "";
+  const at = message.sent_at ?? message.at;
+  state.title = at ? new Date(at).toLocaleString() : "";
 }
 
 function stateText({ state, step, reason }) {
@@ -254,8 +258,8 @@ function stateText({ state, step, reason }) {
 }
 
 function attachmentNode(attachment, caption) {
-  const url = `/media/${attachment.hash}/${encodeURIComponent(attachment.name.replace(/^\.+$/, "file"))}`;
-  return PICTURES.has(attachment.media_type) ? picture(attachment, `${url}?type=${encodeURIComponent(attachment.media_type)}`, caption) : download(attachment, url);
+  const url = fileUrl(shown.chat, attachment);
+  return PICTURES.has(attachment.media_type) ? picture(attachment, url, caption) : download(attachment, url);
 }
 
 function picture(attachment, url, caption) {

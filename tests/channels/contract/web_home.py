@@ -38,7 +38,7 @@ class WebPlace(PlainPlace):
 
     def __init__(self, chat: str) -> None:
         self.items: list[Json] = []
-        self._path = f"/api/conversations/{chat}"
+        self._path = f"/api/v1/conversations/web:local:{chat}"
         self._bell = Signal()
         self._files: dict[str, bytes] = {}
         self._posted: dict[str, tuple[dict[str, Any], str]] = {}
@@ -70,26 +70,26 @@ class WebPlace(PlainPlace):
     async def _watch(self, client: httpx.AsyncClient, begun: asyncio.Event) -> None:
         async with client.stream("GET", f"{self._path}/events") as answer:
             answer.raise_for_status()
-            async for name, data in _events(answer.aiter_lines()):
-                self._take(name, data)
+            async for event in _events(answer.aiter_lines()):
+                self._take(event)
                 await self._fetch(client)
                 begun.set()
                 self._bell.ring()
 
-    def _take(self, name: str, data: Json) -> None:
-        match name:
-            case "history":
-                self.items = data["items"]
+    def _take(self, event: Json) -> None:
+        match event["type"]:
+            case "snapshot":
+                self.items = event["items"]
             case "message":
-                self._put("message", "id", data)
-            case "status":
+                self._put("message", "id", event["message"])
+            case "message.state":
                 for item in self.items:
-                    if item["kind"] == "message" and item["id"] == data["id"]:
-                        item |= {"state": data["state"], "step": data["step"]}
+                    if item["kind"] == "message" and item["id"] == event["id"]:
+                        item |= {"state": event["state"], "step": event["step"]}
             case "reply":
-                self._put("reply", "reply", {"kind": "reply", "reply": data})
-            case "change":
-                _change(next(reply for reply in self._replies() if reply["id"] == data["id"]), data)
+                self._put("reply", "reply", {"kind": "reply", "reply": event["reply"]})
+            case "reply.changed":
+                _change(next(reply for reply in self._replies() if reply["id"] == event["turn"]), event)
 
     def _put(self, kind: str, key: str, item: Json) -> None:
         def name(item: Json) -> object:
@@ -103,8 +103,8 @@ class WebPlace(PlainPlace):
         segments = [segment for reply in self._replies() for segment in reply["segments"]]
         for attachment in [segment["attachment"] for segment in segments if segment["kind"] == "media"]:
             if attachment["hash"] not in self._files:
-                path = f"/media/{attachment['hash']}/{quote(attachment['name'], safe='')}"
-                answer = await client.get(path, params={"type": attachment["media_type"]})
+                path = f"{self._path}/files/{attachment['hash']}/{quote(attachment['name'], safe='')}"
+                answer = await client.get(path)
                 answer.raise_for_status()
                 self._files[attachment["hash"]] = answer.content
 
@@ -150,11 +150,14 @@ class WebPlace(PlainPlace):
             return None
 
         question, number = await self.until(asked)
-        chosen = {"client_id": uuid4().hex, "question": question, "option": number}
-        (await self.client.post(f"{self._path}/answer", json=chosen)).raise_for_status()
+        await self._press(f"/answer {question} {number}")
 
     async def press_stop(self) -> None:
-        (await self.client.post(f"{self._path}/stop", json={"client_id": uuid4().hex})).raise_for_status()
+        await self._press("/stop")
+
+    async def _press(self, command: str) -> None:
+        body = {"client_id": uuid4().hex, "text": command, "as": "command"}
+        (await self.client.post(f"{self._path}/messages", json=body)).raise_for_status()
 
     async def heard(self) -> None:
         """The answer to each post is the confirmation."""
@@ -163,7 +166,8 @@ class WebPlace(PlainPlace):
 
     async def reload(self) -> list[Json]:
         """The items as the page gets them when it is opened."""
-        items: list[Json] = (await self.client.get(self._path)).json()["items"]
+        answer = await self.client.get(f"{self._path}/history", params={"limit": 1000})
+        items: list[Json] = [] if answer.status_code == 404 else answer.json()["items"]
         return items
 
     def screen(self) -> Sequence[Seen]:
@@ -249,13 +253,10 @@ class WebHome(Plain):
             await place.open(place.client)
 
 
-async def _events(stream: AsyncIterator[str]) -> AsyncIterator[tuple[str, Json]]:
-    name = ""
+async def _events(stream: AsyncIterator[str]) -> AsyncIterator[Json]:
     async for line in stream:
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
 
 
 def _change(reply: Json, change: Json) -> None:

@@ -1,4 +1,4 @@
-"""Runs, and tools that their callers run, over HTTP: the real gateway with its real web server, and a model server."""
+"""Runs, and tools that programs run, over HTTP: the real gateway with its real web server, and a model server."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import httpx
 import pytest
 
 from agent.decisions.external_tools import SUPERSEDED, TIMED_OUT
 from gateway.assembly.build import Built
+from tests.api.streams import Stream, watching
 from tests.channels.web_gateway import png
 from tests.gateway.stage import gateway
 from tests.gateway.test_kill import process
@@ -64,8 +63,8 @@ class Caller:
         """The posted message's run."""
         return str((await self.post(text, *tools))["run"])
 
-    async def look(self, run: str, wait: float = 60) -> Json:
-        answer = await self.client.get(f"/api/runs/{run}", params={"wait": wait})
+    async def look(self, run: str, wait: float = 60, until: str = "parked") -> Json:
+        answer = await self.client.get(f"/runs/{run}", params={"wait": wait, "until": until})
         answer.raise_for_status()
         report: Json = answer.json()
         return report
@@ -73,45 +72,37 @@ class Caller:
     async def pending(self, run: str) -> list[Json]:
         """The calls of the run that wait for results, once there are any."""
         report = await self.look(run)
-        assert (report["state"], report["finished"]) == ("parked", False), report
+        assert (report["state"], report["outcome"]) == ("parked", None), report
         calls: list[Json] = report["calls"]
         return calls
 
     async def finished(self, run: str) -> Json:
-        report = await self.look(run)
-        assert report["finished"], report
+        report = await self.look(run, until="end")
+        assert report["outcome"] == report["state"], report
         return report
 
     async def supply(self, run: str, *results: Json) -> httpx.Response:
-        return await self.client.post(f"/api/runs/{run}/results", json={"results": results})
+        return await self.client.post(f"/runs/{run}/results", json={"results": results})
 
     async def refused(self, run: str, *results: Json) -> str:
         """Why the results were not taken."""
         answer = await self.supply(run, *results)
         assert answer.status_code == 409
-        return str(answer.json()["error"])
+        assert answer.json()["code"] == "wrong_results"
+        return str(answer.json()["detail"])
 
-    async def history(self, **query: int) -> list[Json]:
-        items: list[Json] = (await self.client.get(self._path(), params=query)).json()["items"]
+    async def history(self) -> list[Json]:
+        items: list[Json] = (await self.client.get(self._path("history"))).json()["items"]
         return items
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[AsyncIterator[tuple[str, Json]]]:
-        """What happens in the conversation, from the history on."""
-        async with self.client.stream("GET", self._path("events")) as stream:
-            yield _events(stream.aiter_lines())
+    async def events(self) -> AsyncIterator[Stream]:
+        """What happens in the conversation."""
+        async with watching(self.client, f"web:local:{self._chat}") as stream:
+            yield stream
 
-    def _path(self, *more: str) -> str:
-        return "/".join(("/api/conversations", self._chat, *more))
-
-
-async def _events(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Json]]:
-    name = ""
-    async for line in lines:
-        if line.startswith("event: "):
-            name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
-            yield name, json.loads(line.removeprefix("data: "))
+    def _path(self, last: str) -> str:
+        return f"/conversations/web:local:{self._chat}/{last}"
 
 
 class Site:
@@ -147,14 +138,14 @@ async def _knocking(port: int) -> AsyncIterator[httpx.AsyncClient]:
 
 async def _is_open(client: httpx.AsyncClient) -> bool:
     try:
-        return bool((await client.get("/api/conversations")).json()["commands"])
+        return (await client.get(client.base_url.join("/readyz"))).status_code == 200
     except httpx.TransportError:
         return False
 
 
 def _bearer(url: str, token: str) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=60)
+    return httpx.AsyncClient(base_url=f"{url.rstrip('/')}/api/v1", headers=headers, trust_env=False, timeout=60)
 
 
 def _hook(folder: Path, point: str, ruling: str) -> str:
@@ -198,51 +189,6 @@ def result(call: Json, text: str, **more: Any) -> Json:
     return {"call_id": call["id"], "text": text, **more}
 
 
-# Earlier conversations
-
-
-async def test_what_new_ended_is_listed_read_and_exported_and_deleted_with_its_conversation(site: Site) -> None:
-    site.models.respond(lambda request: [Say(f"Done: {request.messages[-1].text}")])
-    async with site.caller() as caller:
-        for text in ("Paint the shed", "/new", "/new", "Cook a soup", "Eat it"):
-            if run := (await caller.post(text))["run"]:
-                await caller.finished(run)
-
-        async def listed() -> tuple[list[Json], list[Json]]:
-            found = (await caller.client.get("/api/conversations")).json()
-            return found["conversations"], found["earlier"]
-
-        [current], [earlier] = await listed()
-        assert (current["title"], "generation" in current) == ("Cook a soup", False)
-        assert (earlier["chat"], earlier["title"], earlier["generation"]) == ("bot", "Paint the shed", 0)
-        assert earlier["at"] < current["at"]
-        assert last_words(await caller.history(generation=0)) == "Done: Paint the shed"
-        assert [item["text"] for item in await caller.history() if item["kind"] == "message"] == [
-            "Cook a soup",
-            "Eat it",
-        ]
-        async with caller.events() as events:
-            await caller.post("/export")
-            archive = await exported(caller, events)
-            assert {"Paint the shed", "Eat it"} <= {line.get("text") for line in archive}
-        await caller.client.delete("/api/conversations/bot")
-        assert await listed() == ([], [])
-        assert await caller.history(generation=0) == []
-
-
-async def exported(caller: Caller, events: AsyncIterator[tuple[str, Json]]) -> list[Json]:
-    """The lines of the messages in the archive that is sent next."""
-    async for _, data in events:
-        for segment in data.get("segments", ()):
-            if segment["kind"] == "media":
-                file = segment["attachment"]
-                answer = await caller.client.get(f"/media/{file['hash']}/{file['name']}")
-                with ZipFile(BytesIO(answer.content)) as archive:
-                    [name] = [name for name in archive.namelist() if name.endswith("messages.jsonl")]
-                    return [json.loads(line) for line in archive.read(name).decode().splitlines()]
-    raise AssertionError("the stream ended before the archive came")
-
-
 # Tools that are run outside
 
 
@@ -250,14 +196,14 @@ async def test_a_declared_tool_is_called_and_its_result_answered_with(site: Site
     site.models.respond(asks(Call("weather", {"city": "Oslo"})))
     async with site.caller() as caller:
         taken = await caller.post("How is the weather?", WEATHER)
-        assert (taken["state"], taken["conflicts"]) == ("waiting", [])
+        assert (taken["state"], taken["conflicts"]) == ("accepted", [])
         (call,) = await caller.pending(taken["run"])
         assert (call["name"], call["arguments"]) == ("weather", {"city": "Oslo"})
         answer = await caller.supply(taken["run"], result(call, "It snows."))
         assert answer.status_code == 200
         assert answer.json()["calls"] == []
         report = await caller.finished(taken["run"])
-        assert (report["state"], report["turn"], report["step"]) == ("completed", taken["run"], 1)
+        assert (report["state"], report["run"], report["read_by"]) == ("completed", taken["run"], None)
         assert last_words(await caller.history()) == "It snows."
     assert "weather" in site.models.requests[0].tools
 
@@ -324,7 +270,7 @@ async def test_results_must_be_those_of_the_pending_calls(site: Site) -> None:
         assert "given twice" in await caller.refused(run, one, one, two)
         foreign = await caller.refused(run, one, two, {"call_id": "mine", "text": "?"})
         assert foreign == "not a call of this run that waits for a result: mine"
-        assert "missing" in await caller.refused(run)
+        assert (await caller.supply(run)).status_code == 422
         assert len(await caller.pending(run)) == 2
         assert (await caller.supply(run, one, two)).status_code == 200
         assert "no longer pending" in await caller.refused(run, one, two)
@@ -377,8 +323,8 @@ async def test_a_message_instead_of_results_cancels_the_calls(site: Site) -> Non
         assert (await caller.finished(run))["state"] == "completed"
         late = await caller.refused(run, *(result(call, "late") for call in calls))
         assert late == "no longer pending: " + ", ".join(f"{call['id']} (cancelled)" for call in calls)
-        report = await caller.look(other)
-        assert (report["state"], report["turn"], report["step"]) == ("read", run, 2)
+        report = await caller.finished(other)
+        assert (report["state"], report["read_by"]) == ("completed", run)
     assert set(site.models.requests[-1].results.values()) == {SUPERSEDED}
 
 
@@ -387,8 +333,7 @@ async def test_a_stop_cancels_what_is_pending(site: Site) -> None:
     async with site.caller() as caller, caller.events() as events:
         run = await caller.say("Time?", CLOCK)
         (call,) = await caller.pending(run)
-        answer = await caller.client.post("/api/conversations/bot/stop", json={"client_id": "stop-0001"})
-        answer.raise_for_status()
+        (await caller.client.post("/conversations/web:local:bot/stop")).raise_for_status()
         assert await ends(events, run) == {run: "stopped"}
         assert await caller.refused(run, result(call, "late")) == f"no longer pending: {call['id']} (cancelled)"
 
@@ -491,7 +436,8 @@ async def test_a_result_has_files_for_people_words_for_them_and_pictures_for_the
             ("snow.png", "Now"),
             ("log.txt", ""),
         ]
-        stored = await caller.client.get(f"/media/{shown[1]['attachment']['hash']}/log.txt")
+        path = f"/conversations/web:local:bot/files/{shown[1]['attachment']['hash']}/log.txt"
+        stored = await caller.client.get(path)
         assert stored.content == b"cold"
         assert [each["markdown"] for each in segments(items, "text")] == ["It is **cold**.", "It snows."]
     assert [len(message.images) for message in site.models.requests[-1].messages if message.images] == [1]
@@ -548,7 +494,7 @@ async def test_a_result_that_cannot_be_used_is_refused_and_may_be_supplied_anew(
         run = await caller.say("Time?", CLOCK)
         (call,) = await caller.pending(run)
         answer = await caller.supply(run, result(call, "midnight", **more))
-        assert (answer.status_code, why in answer.json()["error"]) == (status, True), answer.text
+        assert (answer.status_code, why in answer.json()["detail"]) == (status, True), answer.text
         await caller.supply(run, result(call, "noon"))
         await caller.finished(run)
         assert last_words(await caller.history()) == "noon"
@@ -557,16 +503,16 @@ async def test_a_result_that_cannot_be_used_is_refused_and_may_be_supplied_anew(
 async def test_tools_can_be_declared_beside_files(site: Site) -> None:
     async with site.caller() as caller:
         parts = {"client_id": "with-files-1", "text": "look", "tools": json.dumps([CLOCK])}
-        path = "/api/conversations/bot/messages"
+        path = "/conversations/web:local:bot/messages"
         answer = await caller.client.post(path, data=parts, files=[("files", ("a.txt", b"hello"))])
         await caller.finished(answer.json()["run"])
     assert "clock" in site.models.requests[0].tools
 
 
 NO_TOOLS: tuple[tuple[list[Json], str], ...] = (
-    ([CLOCK | {"name": "no spaces"}], "A tool's name must be"),
+    ([CLOCK | {"name": "no spaces"}], "tools.0.name"),
     ([CLOCK, CLOCK], "declared twice"),
-    ([CLOCK | {"name": f"tool-{number}"} for number in range(65)], "the limit is 64"),
+    ([CLOCK | {"name": f"tool-{number}"} for number in range(65)], "at most 64 items"),
     ([CLOCK | {"schema": {"type": "string"}}], '"type": "object"'),
     ([CLOCK | {"description": "long " * 50_000}], "more than 200,000 characters"),
     ([CLOCK | {"schema": "{}"}], "tools.0.schema"),
@@ -579,10 +525,10 @@ async def test_tools_that_cannot_be_any_are_refused_in_words(site: Site) -> None
     async with site.caller() as caller:
         for tools, words in NO_TOOLS:
             body = {"client_id": "client-0001", "text": "hi", "tools": tools}
-            answer = await caller.client.post("/api/conversations/bot/messages", json=body)
-            assert answer.status_code in (400, 422), words
-            assert words in answer.json()["error"]
-        assert await caller.history() == []
+            answer = await caller.client.post("/conversations/web:local:bot/messages", json=body)
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), words
+            assert words in answer.json()["detail"]
+        assert (await caller.client.get("/conversations/web:local:bot/history")).status_code == 404
 
 
 # Runs
@@ -590,15 +536,15 @@ async def test_tools_that_cannot_be_any_are_refused_in_words(site: Site) -> None
 
 async def test_nobody_knows_a_run_that_never_was(site: Site) -> None:
     async with site.caller() as caller:
-        answers = [await caller.client.get("/api/runs/none", params={"wait": 60}), await caller.supply("none")]
-        assert [answer.status_code for answer in answers] == [404, 404]
-        assert {answer.json()["error"] for answer in answers} == {"No run with this id."}
+        call = {"call_id": "mine", "text": "?"}
+        answers = [await caller.client.get("/runs/none", params={"wait": 60}), await caller.supply("none", call)]
+        assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "run_not_found")] * 2
 
 
 async def test_a_wait_has_a_bound(site: Site) -> None:
     async with site.caller() as caller:
-        for wait in ("61", "-1", "soon", "nan"):
-            answer = await caller.client.get("/api/runs/none", params={"wait": wait})
+        for wait in ("301", "-1", "soon", "nan"):
+            answer = await caller.client.get("/runs/none", params={"wait": wait})
             assert answer.status_code == 422, wait
 
 
@@ -606,18 +552,9 @@ async def test_a_run_has_the_same_end_after_a_restart(site: Site) -> None:
     async with site.caller() as caller:
         run = await caller.say("hi")
         report = await caller.finished(run)
-        expected = {
-            "run": run,
-            "state": "completed",
-            "turn": run,
-            "step": 1,
-            "reason": "",
-            "finished": True,
-            "calls": [],
-        }
-        assert report == expected
+        assert (report["state"], report["reason"], report["calls"]) == ("completed", "", [])
     async with site.caller() as caller:
-        assert await caller.look(run, wait=0) == expected
+        assert await caller.look(run, wait=0) == report
         assert await caller.refused(run, {"call_id": "x", "text": ""})
 
 
@@ -669,27 +606,15 @@ async def test_of_messages_that_are_answered_together_the_first_is_and_the_other
             assert await ends(events, *states) == states
 
 
-async def test_a_message_read_by_a_running_turn_is_told_so_at_once_and_once(site: Site) -> None:
+async def test_the_run_of_a_message_that_a_running_turn_reads_ends_with_that_turn_and_once(site: Site) -> None:
     site.models.respond(asks(Call("clock", {})))
     async with site.caller() as caller, caller.events() as events:
         run = await caller.say("Time?", CLOCK)
         await caller.pending(run)
         steering = await caller.say("And now?")
-        assert await ends(events, run, steering) == {steering: "read", run: "completed"}
+        assert await ends(events, run, steering) == {run: "completed", steering: "completed"}
         last = await caller.say("Thanks")
         assert await ends(events, last) == {last: "completed"}
-
-
-async def test_the_end_of_a_run_is_told_after_all_of_its_answer(site: Site) -> None:
-    async with site.caller() as caller, caller.events() as events:
-        for text in ("one", "two", "three"):
-            run, replies = await caller.say(text), dict[str, Json]()
-            name, data = await anext(events)
-            while name != "run":
-                if name in ("reply", "change"):
-                    replies[data["id"]] = data
-                name, data = await anext(events)
-            assert (data["run"], replies[run]["done"]) == (run, True)
 
 
 async def test_a_refused_message_has_a_run_that_says_so(tmp_path: Path, models: ModelServer) -> None:
@@ -699,13 +624,12 @@ async def test_a_refused_message_has_a_run_that_says_so(tmp_path: Path, models: 
         assert (taken["state"], report["state"], report["reason"]) == ("refused", "refused", "no swearing")
 
 
-async def ends(events: AsyncIterator[tuple[str, Json]], *runs: str) -> dict[str, str]:
-    """The states in which these runs ended, in the order in which that was told; nothing else is told, nor twice."""
+async def ends(events: Stream, *runs: str) -> dict[str, str]:
+    """The states in which these runs ended; of no other run an end is told, and of none twice."""
     told: dict[str, str] = {}
     while set(told) != set(runs):
-        name, data = await anext(events)
-        if name == "run":
-            assert data["finished"]
-            assert data["run"] in set(runs) - set(told)
-            told[data["run"]] = data["state"]
+        ended = (await events.until("run.ended")).data["run"]
+        assert ended["outcome"] == ended["state"]
+        assert ended["run"] in set(runs) - set(told)
+        told[ended["run"]] = ended["state"]
     return told
