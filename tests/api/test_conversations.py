@@ -171,3 +171,32 @@ async def test_a_conversation_is_exported_and_deleted(tmp_path: Path, models: Mo
     assert "remember me" in text
     assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
     assert (deleted.json()["messages"], gone.status_code) == (1, 404)
+
+
+async def test_the_list_is_read_page_by_page_also_with_a_key_for_some_conversations(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        names = ["ci-1", "other-1", "ci-2", "other-2", "CI-3", "last", "ci-4"]
+        for name in names:
+            await send(control.client, "hi", to=f"web:local:{name}")
+        made = await control.client.post(
+            "/keys", json={"name": "ci", "conversations": ["web:*:ci-?", "web:local:last"]}
+        )
+        async with control.using(made.json()["secret"]) as program:
+            for client, seen in ((control.client, names), (program, ["ci-1", "ci-2", "last", "ci-4"])):
+                found, before = [], ""
+                while True:
+                    params = {"limit": 2} | ({"before": before} if before else {})
+                    page = (await client.get("/conversations", params=params)).json()
+                    found += [each["id"].removeprefix("web:local:") for each in page["conversations"]]
+                    assert len(page["conversations"]) == 2 or page["before"] is None
+                    if page["before"] is None:
+                        break
+                    before = page["before"]
+                assert found == seen[::-1]
+        by_time = await control.client.get("/conversations", params={"before": before.partition("~")[0]})
+        wrong = await control.client.get("/conversations", params={"before": "yesterday"})
+    assert [each["id"].removeprefix("web:local:") for each in by_time.json()["conversations"]] == names[4::-1]
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_request")

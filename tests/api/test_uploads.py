@@ -1,0 +1,123 @@
+"""Files that are uploaded, as they arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+import pytest
+
+from gateway.media import MAX_BYTES
+from tests.api.conftest import control_api
+from tests.api.test_messages import send
+from tests.servers.models import ModelServer, Say
+from tests.servers.telegram import BotApi
+
+FILES = "/conversations/web:local:one/files"
+MEGABYTE = 1 << 20
+
+
+def arriving(folder: Path) -> list[int]:
+    """The sizes of files that are not stored yet."""
+    return [path.stat().st_size for path in folder.rglob(".unfinished-*")]
+
+
+async def until_arriving(folder: Path, size: int) -> None:
+    async with asyncio.timeout(30):
+        while max(await asyncio.to_thread(arriving, folder), default=0) < size:  # noqa: ASYNC110 - the disk rings no bell
+            await asyncio.sleep(0.01)
+
+
+async def test_a_body_is_on_the_disk_while_the_rest_of_it_is_still_to_come(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Read."))
+    data = [bytes([number]) * MEGABYTE for number in range(5)]
+
+    async def body() -> AsyncIterator[bytes]:
+        for chunk in data[:-1]:
+            yield chunk
+        await until_arriving(tmp_path, 3 * MEGABYTE)
+        yield data[-1]
+
+    async with control_api(tmp_path, api, models) as control:
+        up = await control.client.post(FILES, content=body(), params={"name": "../much.bin"})
+        assert up.status_code == 201, up.text
+        file = up.json()
+        assert (file["name"], file["size"]) == ("much.bin", 5 * MEGABYTE)
+        assert file["hash"] == sha256(b"".join(data)).hexdigest()
+        sent = await send(control.client, "here", files=[{"hash": file["hash"], "name": "much.bin"}])
+        down = await control.client.get(f"{control.url}{file['url']}")
+    assert sent["result"]["state"] == "completed"
+    assert down.content == b"".join(data)
+    assert arriving(tmp_path) == []
+
+
+async def test_of_an_upload_that_breaks_off_nothing_is_kept(
+    tmp_path: Path, models: ModelServer, api: BotApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 2 * MEGABYTE
+        await until_arriving(tmp_path, MEGABYTE)
+        raise ConnectionError("the network is gone")
+
+    async with control_api(tmp_path, api, models) as control:
+        with pytest.raises(ConnectionError):
+            await control.client.post(FILES, content=body(), params={"name": "much.bin"})
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(arriving, tmp_path):  # noqa: ASYNC110 - the disk rings no bell
+                await asyncio.sleep(0.01)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_file_that_is_too_large_is_refused_before_all_of_it_has_come(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    largest = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal largest
+        for _ in range(MAX_BYTES // MEGABYTE + 4):
+            yield bytes(MEGABYTE)
+            largest = max([largest, *arriving(tmp_path)])
+
+    async with control_api(tmp_path, api, models) as control:
+        answer = await control.client.post(FILES, content=body(), params={"name": "much.bin"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
+    assert 0 < largest <= MAX_BYTES
+    assert arriving(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("request_of", "detail"),
+    [
+        ({"content": b"bytes"}, "name"),
+        ({"files": {"other": ("a.txt", b"words")}}, "form with one file"),
+        ({"data": {"file": "words"}, "files": {"x": ("a.txt", b"words")}}, "form with one file"),
+    ],
+)
+async def test_what_is_no_file_is_refused(
+    tmp_path: Path, models: ModelServer, api: BotApi, request_of: dict[str, object], detail: str
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        answer: httpx.Response = await control.client.post(FILES, **request_of)  # type: ignore[arg-type]
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert detail in answer.json()["detail"]
+
+
+async def test_files_of_a_form_are_stored_with_the_message_that_they_come_with(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Read."))
+    form = {"client_id": "message-1", "text": "read these"}
+    files = [("files", (f"{name}.txt", f"words of {name}".encode())) for name in ("a", "b")]
+    async with control_api(tmp_path, api, models) as control:
+        path = "/conversations/web:local:one/messages"
+        answer = await control.client.post(path, data=form, files=files, params={"wait": 60})
+    assert answer.json()["result"]["state"] == "completed", answer.text
+    for name in ("a", "b"):
+        assert f"words of {name}" in str(models.requests[-1].body)
