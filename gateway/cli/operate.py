@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, assert_never, get_args
 if TYPE_CHECKING:
     from config.load import Configuration
 
-Command = Literal["status", "usage", "sessions", "trace", "why-not", "doctor", "logs"]
+Command = Literal["status", "usage", "sessions", "trace", "why-not", "doctor", "logs", "workers", "drain"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
 
 JSON_OBJECT = "print one JSON object"
@@ -73,7 +73,19 @@ def add_commands(add: AddCommand, configured: str) -> None:
     logs.add_argument("-f", "--follow", action="store_true", help="go on until Ctrl-C")
     logs.add_argument("--since", metavar="WHEN", help="only since then: an age (12h) or a time (2026-11-30T08:00)")
     logs.add_argument("--json", action="store_true", help=JSON_LINES)
-    for command in (status, usage, sessions, trace, why_not, doctor, logs):
+    workers = add(
+        "workers",
+        "list the processes that use the database",
+        "What each runs, on which channels it listens, and how long the others would wait for it.",
+    )
+    workers.add_argument("--json", action="store_true", help=JSON_LINES)
+    drain = add(
+        "drain",
+        "let a process end after its running tasks",
+        "It begins nothing new, and others listen in its place. It learns that within seconds.",
+    )
+    drain.add_argument("worker", metavar="WORKER", help="its id, or how that begins; see `interject workers`")
+    for command in (status, usage, sessions, trace, why_not, doctor, logs, workers, drain):
         command.add_argument("--config", type=Path, metavar="FILE", help=configured)
 
 
@@ -114,6 +126,14 @@ def operate(arguments: argparse.Namespace, configuration: Configuration) -> int:
             from gateway.cli.show_logs import show_logs
 
             return show_logs(configuration, arguments.since, follow=arguments.follow, as_json=arguments.json)
+        case "workers":
+            from gateway.cli.workers import show_workers
+
+            return show_workers(configuration, as_json=arguments.json)
+        case "drain":
+            from gateway.cli.workers import drain
+
+            return drain(configuration, arguments.worker)
         case _:
             assert_never(command)
 

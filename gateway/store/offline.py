@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.store import api_keys as keys
-from gateway.store import audit, deletion, export, identities, pairing, revocation, strangers
+from gateway.store import audit, deletion, export, identities, pairing, revocation, strangers, workers
 from gateway.store.errors import StoreFailed
 from gateway.store.export import ExportedConversation, ListedConversation
 from gateway.store.read_only import reading
@@ -30,6 +30,7 @@ from gateway.store.records import (
 from gateway.store.schema_support import check_usable
 from gateway.store.sqlite_file import database_path, explain, prepare_writing
 from gateway.store.urls import database_url
+from gateway.store.workers import Worker
 
 T = TypeVar("T")
 
@@ -127,6 +128,16 @@ def request_deletion(url: str, wanted: DeletionRequest) -> int:
 def deletion_result(url: str, request_id: int) -> tuple[str, DeletionReport | None]:
     """The request's state, and what was deleted. Raises `StoreError`."""
     return _read(url, lambda connection: deletion.result(connection, request_id))
+
+
+def all_workers(url: str) -> tuple[Worker, ...]:
+    """The processes that use the database, the oldest first. Raises `StoreError`."""
+    return _read(url, workers.listed)
+
+
+def drain_worker(url: str, worker: str) -> bool:
+    """The worker is to end after its running turns; False if there is none with this id. Raises `StoreError`."""
+    return _write(url, lambda connection: workers.drain(connection, worker))
 
 
 def _write(url: str, work: Callable[[Connection], T]) -> T:
