@@ -469,9 +469,7 @@ class Gateway:
             group.create_task(supervised(self._menus.follow))
             group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
-            group.create_task(
-                supervised(partial(obey_stop_requests, self.store, self.bus, self.dispatcher, self.background))
-            )
+            group.create_task(supervised(partial(obey_stop_requests, self.store, self.dispatcher, self.background)))
             group.create_task(supervised(self._follow_configuration))
             group.create_task(supervised(self._role_changes.watch))
             group.create_task(supervised(self.deletion.watch))
@@ -487,6 +485,8 @@ class Gateway:
         await self._resume(await self.store.pending(PATIENCE))
         for session, reason in await self.store.own_stops():
             self.dispatcher.stop(session, before=sys.maxsize, reason=reason)
+        for session in await self.store.own_unread():
+            self.dispatcher.hear(session)
 
     def drain(self) -> None:
         """Begins nothing new; `run` returns after the turns that run here."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -23,6 +22,7 @@ from gateway.turns.context_use import ContextUse
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.mcp import Mcp, NoMcp
+from gateway.turns.running import RunningTurn, RunningTurns, running_here
 from gateway.turns.workspaces import Workspaces
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ class TaskStore(ModelChoices, Protocol):
     async def reset_session(self, session: str) -> None: ...
     async def count_waiting(self, session: str) -> int: ...
     async def unfinished(self, session: str) -> Turn | None: ...
+    async def turn(self, turn_id: str) -> Turn: ...
+    async def request_stop(self, session: str, before: int, reason: str, of: str | None = None) -> Turn | None: ...
     async def stop_parked(self, session: str, reason: str) -> bool: ...
     async def open_question(self, session: str) -> str | None: ...
     async def wrap(self, command_id: int) -> bool: ...
@@ -107,6 +109,7 @@ class TaskCommands:
         self._store = store
         self._bus = bus
         self._dispatcher = dispatcher
+        self._running = RunningTurns(store, bus, dispatcher)
         self._histories = histories
         self._background = background
         self._access = access
@@ -208,15 +211,15 @@ class TaskCommands:
         return None
 
     async def status(self, command: Command) -> str:
-        active = self._dispatcher.active(command.session)
+        running = await self._running.of(command.session)
         queued = await self._store.count_waiting(command.session)
-        question = None if active is not None else await self._store.open_question(command.session)
+        question = None if running is not None else await self._store.open_question(command.session)
         lines = ["No task is running."]
-        if active is not None and active.turn is not None:
-            lines = [f"Running task: {_describe(active)}"]
+        if running is not None:
+            lines = [f"Running task: {_describe(running)}"]
         elif question is not None:
             lines = [f"Waiting for an answer to: {question}"]
-        if (agent := await self._agent_of(command, active)) != MAIN:
+        if (agent := await self._agent_of(command, running)) != MAIN:
             lines.append(f"Agent: `{agent}`.")
         if queued:
             lines.append(f"Queued messages: {queued}.")
@@ -232,6 +235,7 @@ class TaskCommands:
         context = await self._context.of(command.session, command.address, command.sender)
         if context is not None and context.share >= SHOWN_SHARE:
             lines.append(f"Context: {context.share:.0%} of the model's {context.window:,} tokens.")
+        active = self._dispatcher.active(command.session)
         others = sum(other is not active and not other.needs_no_slot for other in self._dispatcher.running())
         if others:
             lines.append(f"Running tasks in other conversations: {others}.")
@@ -243,10 +247,10 @@ class TaskCommands:
             lines.extend(f"{part}: {problem}" for part, problem in self._tool_problems().items())
         return "\n\n".join(lines)
 
-    async def _agent_of(self, command: Command, active: ActiveTurn | None) -> str:
+    async def _agent_of(self, command: Command, running: RunningTurn | None) -> str:
         """That of the running task, else the one that this person's next task will have."""
-        turn = None if active is None else active.record
-        if turn is not None:
+        if running is not None:
+            turn = running.record
             return self._agents.pick(turn.agent, turn.address, turn.principal)
         choice = await next_choice(self._store, self._agents, command.session, command.address, command.sender)
         return choice.agent
@@ -301,24 +305,40 @@ class TaskCommands:
     async def _stop_all(self, command: Command, reason: str) -> Stopped:
         """Stops the running or parked turn and withdraws queued messages."""
         active = self._dispatcher.stop(command.session, before=command.id, reason=reason, of=self._only_of(command))
-        running = None if active is None else active.turn
-        task = _describe(active) if active is not None and running is not None else ""
-        calls = () if running is None else tuple(call.name for call in running.running_calls)
-        step = None if running is None else running.step - bool(calls)
+        here = None if active is None or active.turn is None else running_here(active)
         # Before any other await: no turn begins with the messages that this withdraws.
         withdrawn = await self._withdraw(command, reason)
+        elsewhere = await self._stop_elsewhere(command, reason) if here is None else None
+        running = here or elsewhere
+        task = "" if running is None else _describe(running)
         parked = None if task else await self._store.unfinished(command.session)
         if not task and await self._store.stop_parked(command.session, reason):
             task = "waiting for your answer."
             self._bus.wake(command.session)
             active = self._dispatcher.active(command.session)
-        has_ended = await self._wait_for_end(command.session, active)
+        if elsewhere is not None:
+            has_ended = await self._running.over(elsewhere.record, seconds=STOP_TIMEOUT)
+        else:
+            has_ended = await self._wait_for_end(command.session, active)
         if not task and active is not None and active.is_stopped:
             task = "the task had just begun."
-        stopped = parked or (None if active is None else active.record)
+        began = None if active is None else active.record
+        stopped = parked or (began if running is None else running.record)
         if task or withdrawn:
             await self._store.record_audit(_stop_event(command, stopped, withdrawn))
+        step, calls = (None, ()) if running is None else (running.step, running.calls)
         return Stopped(task, stopped if task else None, step, calls, withdrawn, has_ended=has_ended)
+
+    async def _stop_elsewhere(self, command: Command, reason: str) -> RunningTurn | None:
+        """Stops the turn if another worker runs it."""
+        if self._dispatcher.runs(command.session):
+            return None
+        only_of = self._only_of(command)
+        turn = await self._store.request_stop(command.session, command.id, reason, only_of)
+        if turn is None:
+            return None
+        self._bus.stop(command.session, before=command.id, reason=reason)
+        return await self._running.elsewhere(turn)
 
     async def _wait_for_end(self, session: str, active: ActiveTurn | None) -> bool:
         """Whether the stopped turn has ended, within `STOP_TIMEOUT`."""
@@ -365,9 +385,7 @@ def stopped_reply(command: Command) -> str:
     return argument if command.name == "stop" and _REPLY_ID.fullmatch(argument) else ""
 
 
-def _describe(active: ActiveTurn) -> str:
+def _describe(running: RunningTurn) -> str:
     """One line: the running calls, the step, and since when."""
-    assert active.turn is not None
-    calls = ", ".join(f"`{call.name}`" for call in active.turn.running_calls) or "the model is answering"
-    step = active.turn.step - bool(active.turn.running_calls)
-    return f"{calls}, step {step}, for {duration(time.monotonic() - active.since)}."
+    calls = ", ".join(f"`{name}`" for name in running.calls) or "the model is answering"
+    return f"{calls}, step {running.step}, for {duration(running.seconds)}."

@@ -213,6 +213,7 @@ class Store:
     end_input = writes(turns.end_input, by_turn)
     keep = writes(turns.keep, by_turn)
     park = writes(turns.park, by_turn)
+    request_stop = writes(turns.request_stop, by_session)
     stop_parked = writes(turns.stop_parked, by_session)
     close = writes(turns.close, by_turn)
     unfinished = writes(turns.unfinished, by_session)
@@ -244,6 +245,7 @@ class Store:
     release_lease = writes_as_worker(workers.release_lease, apart("leases"))
     save_lease_state = writes_as_worker(workers.save_lease_state, apart("leases"))
     own_stops = writes_as_worker(workers.stops, apart("workers"))
+    own_unread = writes_as_worker(workers.unread, apart("workers"))
 
     async def history(self, session: str) -> tuple[PastTurn, ...]:
         """The ended turns since the last `/new`, without answered commands and undone turns, oldest first."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 
 from agent.journal import TurnLost
 from agent.log import CallEnded, Ended, Entry, InputEnded, MessagesRead, ModelAnswered, Resumed, dump, load
@@ -31,7 +31,8 @@ from gateway.store.inbox import (
     waiting_rows,
 )
 from gateway.store.records import AuditEvent, Turn
-from gateway.store.schema import AnyRow, is_ended, is_running, is_turn, turn_log, turns
+from gateway.store.schema import AnyRow, clean, is_ended, is_running, is_turn, turn_log, turns
+from gateway.store.schema import inbox as inbox_rows
 from gateway.store.sessions import current_generation
 from gateway.store.turn_rows import insert_running, level_of, new_turn, turn_from, with_settings
 from gateway.store.workers import alive
@@ -76,6 +77,10 @@ _park = (
     .values(parked=True, deadline=bindparam("until"), delivered=False)
 )
 _stop = update(turns).where(turns.c.id == bindparam("of_turn"), is_running).values(stop=bindparam("why"), deadline=None)
+_has_read = exists(
+    select(inbox_rows.c.id).where(inbox_rows.c.turn == turns.c.id, inbox_rows.c.id < bindparam("before_row"))
+)
+_working_turn = _running_turn.where(~turns.c.parked, turns.c.worker != RELEASED, _has_read)
 # A turn that a decision has released and nobody has claimed yet can be stopped like a parked one.
 _stop_parked = (
     update(turns)
@@ -335,6 +340,16 @@ def newest(connection: Connection, session: str) -> str | None:
 def stop_turn(connection: Connection, turn_id: str, reason: str) -> None:
     """The turn is to stop, now or when it is claimed next."""
     connection.execute(_stop, {"of_turn": turn_id, "why": reason})
+
+
+def request_stop(connection: Connection, session: str, before: int, reason: str, of: str | None = None) -> Turn | None:
+    """The session's turn that a worker runs is to stop, if it has read a message with an inbox id below `before`, and
+    (`of`) if the sender with this id began it: the turn, without its log. None, if there is none."""
+    turn = connection.execute(_working_turn, {"session": session, "before_row": before}).first()
+    if turn is None or (of is not None and turn.principal["id"] != clean(of)):
+        return None
+    stop_turn(connection, turn.id, reason)
+    return turn_from(turn, ())
 
 
 def stop_parked(connection: Connection, session: str, reason: str) -> bool:

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, Double, bindparam, delete, exi
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-from gateway.store.schema import AnyRow, is_running, leases, turns, workers
+from gateway.store.schema import AnyRow, inbox, is_running, is_turn, is_waiting, leases, turns, workers
 from gateway.store.upsert import insert
 
 LEASE = 15.0
@@ -216,8 +216,20 @@ def save_lease_state(connection: Connection, worker: str, name: str, state: dict
 _stops = select(turns.c.session, turns.c.stop).where(
     turns.c.worker == bindparam("own"), is_running, turns.c.stop.is_not(None), ~turns.c.parked
 )
+_unread = select(turns.c.session).where(
+    turns.c.worker == bindparam("own"),
+    is_turn,
+    is_running,
+    ~turns.c.parked,
+    exists(select(inbox.c.id).where(inbox.c.session == turns.c.session, is_waiting)),
+)
 
 
 def stops(connection: Connection, worker: str) -> tuple[tuple[str, str], ...]:
     """The sessions whose turns this worker runs and which are to stop, each with the reason."""
     return tuple((session, reason) for session, reason in connection.execute(_stops, {"own": worker}))
+
+
+def unread(connection: Connection, worker: str) -> tuple[str, ...]:
+    """The sessions whose turns this worker runs and for which something waits."""
+    return tuple(connection.execute(_unread, {"own": worker}).scalars())

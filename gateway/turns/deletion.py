@@ -21,7 +21,8 @@ from gateway.store.inbox import MAX_ROW_ID
 from gateway.store.records import DeletionReport, DeletionRequest, FolderOwner
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import midnight, person_on
-from gateway.turns.dispatcher import ActiveTurn, Dispatcher
+from gateway.turns.dispatcher import Dispatcher
+from gateway.turns.running import RunningTurn, RunningTurns, running_here
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,9 @@ class DeletionStore(Protocol):
 class AffectedStore(Protocol):
     async def is_deleted_whole(self, session: str, wanted: DeletionRequest) -> bool: ...
     async def rows_of(self, session: str, person: str) -> frozenset[int]: ...
+    async def turn(self, turn_id: str) -> records.Turn: ...
     async def unfinished(self, session: str) -> records.Turn | None: ...
+    async def request_stop(self, session: str, before: int, reason: str) -> records.Turn | None: ...
     async def stop_parked(self, session: str, reason: str) -> bool: ...
     async def withdraw_waiting(self, session: str, upto: int, reason: str) -> tuple[records.MessageChange, ...]: ...
 
@@ -238,6 +241,7 @@ class AffectedTurns:
     def __init__(self, store: AffectedStore, bus: Bus, dispatcher: Dispatcher, background: BackgroundWork) -> None:
         self._store = store
         self._bus = bus
+        self._running = RunningTurns(store, bus, dispatcher)
         self._dispatcher = dispatcher
         self._background = background
 
@@ -247,10 +251,16 @@ class AffectedTurns:
         theirs: frozenset[int] = frozenset() if whole else await self._store.rows_of(session, wanted.person)
         upto = MAX_ROW_ID if wanted.upto is None else wanted.upto
         active = self._dispatcher.active(session)
-        if active is not None and (whole or _is_theirs(active, wanted.person, theirs)):
+        if active is not None and (whole or _is_theirs(running_here(active), wanted.person, theirs)):
             self._dispatcher.stop(session, before=upto, reason=STOPPED)
         else:
             active = None
+        elsewhere = None
+        if not self._dispatcher.runs(session):
+            running = await self._running.of(session)
+            if running is not None and (whole or _is_theirs(running, wanted.person, theirs)):
+                elsewhere = await self._store.request_stop(session, upto, STOPPED)
+                self._bus.stop(session, before=upto, reason=STOPPED)
         if whole:
             await self._store.withdraw_waiting(session, upto, STOPPED)
         await self._background.stop_all(session, None if whole else wanted.person)
@@ -264,13 +274,14 @@ class AffectedTurns:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_TIMEOUT):
                     await active.ended.wait()
+        if elsewhere is not None:
+            await self._running.over(elsewhere, seconds=STOP_TIMEOUT)
 
 
-def _is_theirs(active: ActiveTurn, person: str, rows: frozenset[int]) -> bool:
-    """Whether the person began the turn, or it has read a message of theirs."""
-    record, turn = active.record, active.turn
-    if record is None:
+def _is_theirs(running: RunningTurn | None, person: str, rows: frozenset[int]) -> bool:
+    """Whether the person began the turn, or it has read a message of theirs. One that has not begun may do so."""
+    if running is None:
         return True
-    entries = record.entries if turn is None else turn.entries
-    read = (message.id for entry in entries if isinstance(entry, MessagesRead) for message in entry.messages)
+    record = running.record
+    read = (message.id for entry in running.entries if isinstance(entry, MessagesRead) for message in entry.messages)
     return person_on(record.address, record.principal) == person or not rows.isdisjoint(read)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.bus import Bus
 from gateway.store.records import StopRequest
 from gateway.turns.background import BackgroundWork
 from gateway.turns.dispatcher import Dispatcher
@@ -18,15 +17,13 @@ class StopRequestStore(Protocol):
     async def requested_stops(self) -> tuple[StopRequest, ...]: ...
 
 
-async def obey_stop_requests(
-    store: StopRequestStore, bus: Bus, dispatcher: Dispatcher, background: BackgroundWork
-) -> None:
-    """Until cancelled."""
+async def obey_stop_requests(store: StopRequestStore, dispatcher: Dispatcher, background: BackgroundWork) -> None:
+    """Until cancelled. Each worker looks by itself, so it tells no other one."""
     while True:
         await asyncio.sleep(INTERVAL)
         for stop in await store.requested_stops():
-            bus.stop(stop.session, before=stop.before, reason=stop.reason)
+            dispatcher.stop(stop.session, before=stop.before, reason=stop.reason)
             if not stop.is_aside and dispatcher.active(stop.session) is None:
                 # A parked turn is resumed to be ended.
-                bus.wake(stop.session, "interrupt")
+                dispatcher.wake(stop.session, "interrupt")
         await background.follow_stops()
