@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from config.errors import Fault, Key
+from config.media import FILE, MediaUrl
 from config.schema import Table, kind_at
 from config.store import DatabaseUrl
 from config.tools import ToolOption
@@ -49,7 +50,7 @@ def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fa
     def text_at(key: Key, text: str, kind: object) -> object:
         try:
             given = _with_encoded_user(text, environ) if kind is DatabaseUrl else text
-            resolved = _resolved(given, environ, written.base(key))
+            resolved = _resolved(given, environ, written.base(key), is_url=kind is MediaUrl)
         except _Unresolved as error:
             faults.append(Fault(key, str(error)))
             return text
@@ -91,9 +92,10 @@ def _with_encoded_user(url: str, environ: Mapping[str, str]) -> str:
     return f"{encoded}{at}{place}"
 
 
-def _resolved(text: str, environ: Mapping[str, str], base: Path) -> str:
+def _resolved(text: str, environ: Mapping[str, str], base: Path, *, is_url: bool) -> str:
+    """`is_url`: what begins with file:// is the URL of a folder, and no reference to a file."""
     resolved = _REFERENCE.sub(lambda reference: _variable_value(reference, environ), text)
-    if not text.startswith("file:"):
+    if not text.startswith("file:") or (is_url and text.startswith(FILE)):
         return resolved
     try:
         return anchored(Path(resolved.removeprefix("file:")), base).read_text(encoding="utf-8").strip()

@@ -15,6 +15,7 @@ from config.errors import ConfigurationError, Fault, Key, Problem, Unknown, near
 from config.expand import anchored, expand, variables_read
 from config.hooks import ProcessHookSettings, PythonHookSettings
 from config.mcp import McpProgramSettings, McpSettings
+from config.media import SECRET_VARIABLES, with_aws_variables
 from config.models import provider_and_name
 from config.places import misplaced
 from config.presets import PRESETS, key_variables
@@ -51,7 +52,7 @@ def load(path: Path | None, environ: Mapping[str, str], home: Path | None = None
     tree, unresolved = expand(written, environ)
     faults: list[Fault | Unknown] = [*unresolved]
     try:
-        settings = _with_absolute_paths(Settings.model_validate(_with_default_keys(tree, environ)), written, home)
+        settings = _with_absolute_paths(Settings.model_validate(_with_defaults(tree, environ)), written, home)
     except ValidationError as error:
         faults += explained(error, tree, besides=unresolved)
     else:
@@ -89,6 +90,11 @@ def _file(path: Path | None, environ: Mapping[str, str], home: Path) -> Path | N
     if given := environ.get("INTERJECT_CONFIG"):
         return anchored(Path(given), Path.cwd())
     return next((file for file in (Path(FILE), home / FILE) if file.is_file()), None)
+
+
+def _with_defaults(tree: Table, environ: Mapping[str, str]) -> Table:
+    """The tree, with what the standard variables of services give."""
+    return with_aws_variables(_with_default_keys(tree, environ), environ)
 
 
 def _with_default_keys(tree: Table, environ: Mapping[str, str]) -> Table:
@@ -198,6 +204,8 @@ def _secret_variables(settings: Settings, written: Written) -> Iterator[Fault]:
     secret = variables_read(written) | set(key_variables().values())
     if settings.store.file is None:
         secret |= {"PGPASSWORD"}
+    if settings.media.is_bucket:
+        secret |= SECRET_VARIABLES
     given: dict[Key, list[str]] = {("tools", "shell", "environment"): settings.tools.shell.environment}
     for index, hook in enumerate(settings.hooks):
         if isinstance(hook, ProcessHookSettings):

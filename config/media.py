@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NewType
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from config.section import PathText, Secret, Section, WebAddress, wrong
 
 FILE = "file://"
 S3 = "s3://"
+
+MediaUrl = NewType("MediaUrl", str)
+"""It may begin with file://, which is no reference to a file here."""
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
@@ -45,7 +49,7 @@ def _place(text: str) -> str:
         if prefix and not all(PREFIX_PART.fullmatch(part) for part in prefix.split("/")):
             raise wrong("expected a prefix of letters, digits and -_.!*'(), like s3://BUCKET/interject/media")
         return f"{S3}{bucket}/{prefix}".rstrip("/")
-    if not re.fullmatch(r"file:///[^?#]+", text):
+    if not re.fullmatch(rf"{FILE}/[^?#]+", text):
         raise wrong("expected file:///PATH for a folder, or s3://BUCKET/PREFIX for a bucket")
     return text
 
@@ -63,12 +67,14 @@ class S3Settings(Section):
         default=None, description="Region of the bucket. Default: us-east-1.", examples=["eu-central-1"]
     )
     access_key_id: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="Id of the access key.", examples=["${S3_ACCESS_KEY_ID}"]
+        default=None, description="Id of the access key.", examples=["AKIAIOSFODNN7EXAMPLE"]
     )
     secret_access_key: Secret | None = Field(
-        default=None, description="The access key's secret.", examples=["${S3_SECRET_ACCESS_KEY}"]
+        default=None, description="The access key's secret.", examples=["wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"]
     )
-    session_token: Secret | None = Field(default=None, description="Token of a temporary access key.")
+    session_token: Secret | None = Field(
+        default=None, description="Token of a temporary access key.", examples=["FwoGZXIvYXdzE"]
+    )
     virtual_hosted_style: bool = Field(
         default=False,
         description="Whether the bucket's name is a part of the host name, as in https://bucket.s3.example.com. The "
@@ -89,10 +95,10 @@ class MediaSettings(Section):
         default=Path("media"),
         description="Directory in which they are stored: one of this machine, or one that several machines share.",
     )
-    url: Annotated[str, AfterValidator(_place)] | None = Field(
+    url: Annotated[MediaUrl, AfterValidator(_place)] | None = Field(
         default=None,
-        description="Where they are stored, in place of path: file:///PATH, or s3://BUCKET/PREFIX for a bucket, which "
-        "needs the extra s3. Default: in path.",
+        description="Where they are stored, instead of in path: file:///PATH, or s3://BUCKET/PREFIX for a bucket, "
+        "which needs the extra s3.",
         examples=["s3://my-bucket/interject"],
     )
     cache_bytes: int = Field(
@@ -103,10 +109,13 @@ class MediaSettings(Section):
     )
     s3: S3Settings = Field(default_factory=S3Settings)
 
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """Without [media.s3], a section of its own."""
+        return {name: field for name, field in cls.model_fields.items() if name != "s3"}
+
     @model_validator(mode="after")
-    def _one_place(self) -> MediaSettings:
-        if self.url is not None and "path" in self.model_fields_set:
-            raise wrong("path and url say the same: leave one of them out")
+    def _service_of_a_bucket(self) -> MediaSettings:
         if "s3" in self.model_fields_set and not self.is_bucket:
             raise wrong("[media.s3] is for a url that begins with s3://")
         return self

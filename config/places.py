@@ -17,9 +17,11 @@ def misplaced(settings: Settings, home: Path, file: Path | None) -> Iterator[Fau
 
     Paths are absolute. The folders may lie in the data directory, where the defaults put them.
     """
-    workspace, media = settings.agent.workspace.resolve(), settings.media.path.resolve()
+    media = settings.media
     own = [(path.resolve(), what) for path, what in _own_files(settings, home, file)]
-    folders: dict[Key, Path] = {("agent", "workspace"): workspace, ("media", "path"): media}
+    folders: dict[Key, Path] = {("agent", "workspace"): settings.agent.workspace.resolve()}
+    if media.folder is not None:
+        folders["media", "url" if media.url else "path"] = media.folder.resolve()
     for name, agent in settings.agents.items():
         if agent.workspace is not None:
             folders["agents", name, "workspace"] = agent.workspace.resolve()
@@ -46,7 +48,7 @@ def _overlapping(folders: dict[Key, Path]) -> Iterator[Fault]:
     for (key, folder), (other_key, other) in combinations(folders.items(), 2):
         if folder.is_relative_to(other) or other.is_relative_to(folder):
             at = other_key if key == ("agent", "workspace") and other_key[0] == "agents" else key
-            what = "media folder" if ("media", "path") in (key, other_key) else "workspaces of another agent,"
+            what = "media folder" if "media" in (key[0], other_key[0]) else "workspaces of another agent,"
             one, another = (other, folder) if at == other_key else (folder, other)
             yield Fault(at, f"{one} and the {what} {another} contain one another")
 

@@ -14,6 +14,7 @@ from config.channels import CHANNELS
 from config.errors import Key
 from config.hooks import HOOKS, HookSection
 from config.mcp import EXAMPLES, McpToolRules, mcp_kind
+from config.media import S3Settings
 from config.models import ModelSettings, ProviderSettings
 from config.presets import PRESETS
 from config.roles import RoleSettings, RolesSettings
@@ -66,6 +67,8 @@ def known_sections() -> Iterator[KnownSection]:
             yield KnownSection((name, next(iter(EXAMPLES)), "tools", "create_issue"), McpToolRules)
         elif _is_section(field.annotation):
             yield KnownSection((name,), field.annotation)
+        if name == "media":
+            yield KnownSection((name, "s3"), S3Settings)
         if name == "tools":
             yield from (KnownSection((name, tool), _tool(tool)) for tool in TOOLS)
             yield KnownSection((name, "word_count"), CustomToolSettings)

@@ -26,6 +26,7 @@ from config.channels import BUILT_IN_CHANNELS, ChannelSettings, SlackSettings, T
 from config.errors import Fault, Key
 from config.hooks import HookSettings, hook_by_type
 from config.mcp import McpSettings, ServerName, mcp_by_place
+from config.media import MediaSettings
 from config.models import (
     MIN_CONTEXT_WINDOW,
     ModelName,
@@ -216,12 +217,6 @@ class AgentSettings(AgentSection):
             "is already listed: each model may appear only once",
         )
         return fallback
-
-
-class MediaSettings(Section):
-    """Pictures and files, received or created."""
-
-    path: PathText = Field(default=Path("media"), description="Directory in which they are stored.")
 
 
 class LimitSettings(Section):

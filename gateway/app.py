@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -66,7 +66,7 @@ from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.context_use import ContextUse
 from gateway.turns.deadlines import keep_deadlines
-from gateway.turns.deletion import AffectedTurns, DataDeletion, keep_files, keep_folder
+from gateway.turns.deletion import AffectedTurns, DataDeletion, RemoveFiles, keep_files, keep_folder
 from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
@@ -185,7 +185,7 @@ class Gateway:
         tool_problems: Callable[[], Mapping[str, str]] = dict,
         mcp: Mcp | None = None,
         watch: Callable[[Observation], None] = unwatched,
-        remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
+        remove_files: RemoveFiles = keep_files,
         connectors: Connectors | None = None,
         lease: WorkerLease | None = None,
     ) -> None:
@@ -194,9 +194,8 @@ class Gateway:
         `read_file` the text of people's files; `mask` removes known secrets from a text. Without `workspaces` every
         turn works in its agent's own. `reload` loads the configuration anew; `tool_problems` are those of the
         operator's own tools, by part. `mcp` are the MCP servers. `watch` is told of observations, and never raises.
-        `remove_files` deletes stored files that nothing uses any more. `connectors` says on which channels this gateway
-        listens, if there are others beside it; it is alive for those as long as its `lease` lasts, None: there
-        are no others."""
+        `connectors` says on which channels this gateway listens, if there are others beside it; it is alive for those
+        as long as its `lease` lasts, None: there are no others."""
         options = options or GatewayOptions()
         agents, mcp = CurrentAgents(agents), CurrentMcp(mcp or NoMcp())
         files = files or AgentFiles()

@@ -26,6 +26,7 @@ from gateway.assembly.events import Following, run_webhooks
 from gateway.assembly.generation import Generation, Permanent, build_generation
 from gateway.assembly.load_ahead import load_ahead
 from gateway.assembly.mcp import SignInLinks, mcp_problems
+from gateway.assembly.media import media_blobs
 from gateway.assembly.reload import NoWatcher, SettingsReload, Watcher, audit_settings
 from gateway.assembly.signals import ConfiguredSignals
 from gateway.assembly.web import exposure, link, server_app, site
@@ -34,7 +35,7 @@ from gateway.lifecycle.recent_log import recent_log
 from gateway.lifecycle.retention import keep_retention
 from gateway.lifecycle.shared_parts import SharedParts
 from gateway.lifecycle.supervision import Service
-from gateway.media import DiskMedia
+from gateway.media import Media
 from gateway.private_files import private_file, private_folder
 from gateway.store import Store, open_store
 from gateway.web.connections import default_limits
@@ -72,7 +73,6 @@ async def build(
     for file in configuration.home.iterdir():
         if file.is_file() and not file.is_symlink():
             private_file(file)
-    private_folder(settings.media.path)
     async with AsyncExitStack() as stack:
         signals = ConfiguredSignals(settings)
         stack.push_async_callback(signals.aclose)
@@ -150,7 +150,7 @@ async def _permanent(
     links = SignInLinks(configuration.home, store, policy, mask, public_url=public, local_url=local)
     own = await asyncio.to_thread(own_tools, configuration, mask)
     signals.tool_labels.own, signals.mask = own, mask
-    media = DiskMedia(settings.media.path, store)
+    media = Media(media_blobs(configuration), store)
     return Permanent(store, media, mask, policy, links, own, signals, SharedParts())
 
 
@@ -192,7 +192,7 @@ async def _expire_upgrade_backups(database: Path) -> None:
         await asyncio.sleep(24 * 3600)
 
 
-async def _sweep(media: DiskMedia) -> None:
+async def _sweep(media: Media) -> None:
     """Deletes unreferenced files once a day."""
     while True:
         await asyncio.sleep(24 * 3600)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from config.load import Configuration
 from gateway.assembly.mcp import ACCOUNTS, accounts
+from gateway.assembly.media import media_blobs
 from gateway.assembly.workspaces import workspaces_of
-from gateway.media import DiskMedia
+from gateway.media import Media
 from gateway.store import Store
 from gateway.turns.deletion import DataDeletion
 
@@ -22,7 +23,7 @@ def deletion_without_gateway(configuration: Configuration, store: Store) -> Data
 
     return DataDeletion(
         store,
-        DiskMedia(settings.media.path, store).remove,
+        Media(media_blobs(configuration), store).remove,
         workspaces_of(settings).remove,
         forget_person=forget_person,
     )

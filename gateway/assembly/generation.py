@@ -36,7 +36,7 @@ from gateway.assembly.workspaces import make_workspace_roots, workspaces_of
 from gateway.inbound.access import AccessPolicy
 from gateway.lifecycle.retention import Retention
 from gateway.lifecycle.shared_parts import SharedParts
-from gateway.media import DiskMedia
+from gateway.media import Media
 from gateway.outbound.channel_replies import ReplyOptions
 from gateway.store import Store
 from gateway.store.background import Limits
@@ -49,7 +49,7 @@ class Permanent:
     """What stays while the process runs, whatever the configuration. `own` are the operator's tools as they are now."""
 
     store: Store
-    media: DiskMedia
+    media: Media
     mask: Mask
     policy: AccessPolicy
     links: SignInLinks

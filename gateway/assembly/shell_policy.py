@@ -74,7 +74,9 @@ def runs_code(settings: Settings) -> bool:
 def _private(configuration: Configuration) -> Iterator[Path]:
     """The gateway's own files and those that the settings name, wherever they are."""
     settings = configuration.settings
-    yield from (configuration.home, settings.media.path, *workspace_roots(settings).values())
+    yield from (configuration.home, *workspace_roots(settings).values())
+    if settings.media.folder is not None:
+        yield settings.media.folder
     if (database := settings.store.file) is not None:
         yield from (database.with_name(database.name + suffix) for suffix in ("", "-wal", "-shm", ".lock"))
     yield from settings.store.secret_files

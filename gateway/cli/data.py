@@ -14,8 +14,10 @@ from typing import Any
 
 from config.load import Configuration
 from gateway.assembly.deletion import deletion_without_gateway
+from gateway.assembly.media import media_blobs
+from gateway.assembly.signals import ExtraMissing
 from gateway.cli.home import describe_error
-from gateway.media import reader
+from gateway.media import read_from
 from gateway.outbound.export import write_export
 from gateway.outbound.wording import plain, report_text
 from gateway.store import offline, open_store
@@ -58,9 +60,9 @@ def export(configuration: Configuration, target: Path, selection: Selection, *, 
             return _not_found(selection)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            asyncio.run(write_export(found, reader(configuration.settings.media.path), stream))
+            asyncio.run(write_export(found, read_from(media_blobs(configuration)), stream))
         temporary.replace(target)
-    except (StoreError, OSError) as error:
+    except (StoreError, ExtraMissing, OSError) as error:
         return _failed(error, configuration)
     messages = sum(len(each.messages) for each in found)
     sys.stdout.write(f"Exported to {target}: {len(found)} conversations, {messages} messages.\n")
@@ -83,7 +85,7 @@ def delete(configuration: Configuration, selection: Selection, *, confirmed: boo
             with suppress(StoreBusy):
                 asyncio.run(_carry_out(configuration))
         report = _wait(url, request_id)
-    except (StoreError, OSError) as error:
+    except (StoreError, ExtraMissing, OSError) as error:
         return _failed(error, configuration)
     if report is None:
         sys.stderr.write(

@@ -13,7 +13,6 @@ from gateway.assembly.signals import ExtraMissing
 from gateway.cli.instance_file import published
 from gateway.cli.logs import LogAfterReload
 from gateway.cli.memory import hide_memory
-from gateway.media import DiskMedia
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
 
@@ -26,8 +25,7 @@ async def run_with_terminal(configuration: Configuration, screen: Screen) -> Non
             built = await _build(configuration, stack)
         except (StoreError, ExtraMissing) as error:
             raise ChannelRejected(str(error)) from error
-        media = DiskMedia(configuration.settings.media.path, built.gateway.store)
-        built.gateway.add(TerminalChannel(screen, media))
+        built.gateway.add(TerminalChannel(screen, built.gateway.media))
         stack.enter_context(published(configuration.home, built.link))
         await built.gateway.run(*built.services)
 

@@ -73,7 +73,11 @@ class AffectedStore(Protocol):
     async def withdraw_waiting(self, session: str, upto: int, reason: str) -> tuple[records.MessageChange, ...]: ...
 
 
-async def keep_files(hashes: Collection[str]) -> int:
+RemoveFiles = Callable[[Collection[str], datetime], Awaitable[int]]
+"""Deletes those of the stored files that nothing uses since then; how many."""
+
+
+async def keep_files(hashes: Collection[str], since: datetime) -> int:
     """For a gateway whose files are not on disk."""
     return 0
 
@@ -99,16 +103,15 @@ class DataDeletion:
     def __init__(
         self,
         store: DeletionStore,
-        remove_files: Callable[[Collection[str]], Awaitable[int]] = keep_files,
+        remove_files: RemoveFiles = keep_files,
         remove_folder: Callable[[FolderOwner], Awaitable[bool]] = keep_folder,
         *,
         forget_person: Callable[[str], Awaitable[None]] = forget_nobody,
         stop: Callable[[str, DeletionRequest], Awaitable[None]] = stop_nothing,
         forget: Callable[[str], None] = forget_nothing,
     ) -> None:
-        """`remove_files` deletes stored files that nothing uses any more; `remove_folder` deletes a
-        workspace, and says whether there was one. `forget_person` removes what is stored of a person elsewhere, such as
-        their sign-ins. `stop` stops what a deletion affects in a session, `forget` drops
+        """`remove_folder` deletes a workspace, and says whether there was one. `forget_person` removes what is stored
+        of a person elsewhere, such as their sign-ins. `stop` stops what a deletion affects in a session, `forget` drops
         the session's history from memory."""
         self._store = store
         self._remove_files = remove_files
@@ -139,14 +142,16 @@ class DataDeletion:
         keys = await self._store.old_sessions(before, channel, besides)
         for first in range(0, len(keys), BATCH):
             async with self._lock:
+                since = datetime.now(UTC)
                 deleted = await self._store.delete_older(keys[first : first + BATCH], before, midnight())
                 if deleted is not None:
-                    await self._clean_up(deleted)
+                    await self._clean_up(deleted, since)
 
     async def expire_media(self, age: timedelta) -> None:
         """Deletes files stored longer ago, also those that messages refer to."""
         async with self._lock:
-            await self._remove(await self._store.expire_media(datetime.now(UTC) - age))
+            now = datetime.now(UTC)
+            await self._remove(await self._store.expire_media(now - age), now)
 
     async def expire_audit_log(self, age: timedelta) -> None:
         await self._store.delete_audit_before(datetime.now(UTC) - age)
@@ -180,21 +185,23 @@ class DataDeletion:
         if wanted.scope == "person":
             # Before it counts as deleted: what fails here is tried again.
             await self._forget_person(wanted.person)
+        since = datetime.now(UTC)
         deleted = await self._store.carry_out_deletion(wanted.id, midnight())
         log.info("deleted (%s, asked for by %s): %s", wanted.scope, wanted.by or "the settings", deleted.report)
-        await self._clean_up(deleted)
+        await self._clean_up(deleted, since)
 
-    async def _clean_up(self, deleted: Deleted) -> None:
+    async def _clean_up(self, deleted: Deleted, since: datetime) -> None:
+        """Files that were stored since the deletion began are others'."""
         for session in deleted.sessions:
             self._forget(session)
-        await self._remove(deleted.hashes)
+        await self._remove(deleted.hashes, since)
         await self._finish(deleted.request, deleted.folders)
         await self._compact()
 
-    async def _remove(self, hashes: Collection[str]) -> None:
+    async def _remove(self, hashes: Collection[str], since: datetime) -> None:
         """Files that cannot be removed now are removed by the daily cleanup."""
         try:
-            await self._remove_files(hashes)
+            await self._remove_files(hashes, since)
         except MediaError as error:
             log.warning("files of a deleted conversation are removed later: %s", error)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-MORE = {"otel"}
+MORE = {"otel", "postgres", "s3"}
 """Extras with what the default does not have."""
 
 DEPENDENCIES = [Requirement(text) for text in PROJECT["dependencies"]]

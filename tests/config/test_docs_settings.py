@@ -7,13 +7,13 @@ import pytest
 
 from config.agents import NamedAgentSettings, RouteSettings
 from config.hooks import HOOKS, HookSection, Point
+from config.media import MediaSettings, S3Settings
 from config.models import ModelSettings, PriceSettings, ProviderSettings
 from config.roles import RoleSettings
 from config.section import Section
 from config.settings import (
     AgentSettings,
     LimitSettings,
-    MediaSettings,
     RetentionSettings,
     SafetySettings,
     Settings,
@@ -33,7 +33,7 @@ TABLES: dict[str, list[type[Section]]] = {
     "agent": [AgentSettings],
     "models": [ProviderSettings, ModelSettings, PriceSettings],
     "store": [StoreSettings],
-    "media": [MediaSettings],
+    "media": [MediaSettings, S3Settings],
     "agents": [NamedAgentSettings],
     "routes": [RouteSettings],
     "roles": [RoleSettings],

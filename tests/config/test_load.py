@@ -8,6 +8,7 @@ from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSe
 from config.errors import ConfigurationError
 from config.hooks import HttpHookSettings, ProcessHookSettings, PythonHookSettings
 from config.load import data_directory, load
+from config.media import S3Settings
 from config.models import ModelSettings, PriceSettings
 from config.settings import every_secret
 from config.tools import TOOLS, ShellSettings, ToolRules
@@ -360,6 +361,58 @@ def test_every_secret_is_found_wherever_it_is(operator: Operator) -> None:
 
     assert {channel.type for channel in settings.channels.values()} == set(CHANNELS)
     assert [secret.get_secret_value() for secret in every_secret(settings)] == list("123456789")
+
+
+class TestMedia:
+    def test_they_are_in_a_folder_by_its_path_or_its_url(self, operator: Operator) -> None:
+        assert operator.settings("").media.folder == operator.home / "media"
+        assert operator.settings('[media]\npath = "/srv/m"\n').media.folder == Path("/srv/m")
+        media = operator.settings('[media]\nurl = "file:///srv/our%20media"\n').media
+        assert (media.folder, media.is_bucket) == (Path("/srv/our media"), False)
+
+    @pytest.mark.parametrize(
+        ("url", "bucket"),
+        [
+            ("s3://bucket", ("bucket", "")),
+            ("s3://bucket/", ("bucket", "")),
+            ("s3://my.bucket-1/a/b/", ("my.bucket-1", "a/b")),
+        ],
+    )
+    def test_or_in_a_bucket(self, operator: Operator, url: str, bucket: tuple[str, str]) -> None:
+        media = operator.settings(f'[media]\nurl = "{url}"\n').media
+        assert (media.folder, media.bucket) == (None, bucket)
+
+    def test_what_is_left_out_comes_from_the_usual_variables_and_is_masked(self, operator: Operator) -> None:
+        variables = {
+            "AWS_REGION": "eu-west-1",
+            "AWS_ENDPOINT_URL": "https://s3.example.com",
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "from the variable",
+            "AWS_SESSION_TOKEN": "token",
+        }
+        settings = operator.settings('[media]\nurl = "s3://bucket"\n[media.s3]\nregion = "eu-north-1"\n', **variables)
+        found = settings.media.s3
+        assert (found.endpoint, found.region, found.access_key_id) == ("https://s3.example.com", "eu-north-1", "id")
+        assert {each.get_secret_value() for each in every_secret(settings)} == {"from the variable", "token"}
+
+    def test_keys_are_not_mixed_with_those_of_the_variables(self, operator: Operator) -> None:
+        toml = '[media]\nurl = "s3://bucket"\n[media.s3]\naccess_key_id = "${ID}"\nsecret_access_key = "${SECRET}"\n'
+        settings = operator.settings(toml, ID="mine", SECRET="own", AWS_ACCESS_KEY_ID="a", AWS_SESSION_TOKEN="t")
+        assert (settings.media.s3.access_key_id, settings.media.s3.session_token) == ("mine", None)
+        assert [each.get_secret_value() for each in every_secret(settings)] == ["own"]
+
+    def test_a_folder_that_holds_the_gateways_own_files_is_refused(self, operator: Operator) -> None:
+        with pytest.raises(ConfigurationError, match=r"media\.url: .* contains the data directory"):
+            operator.settings(f'[media]\nurl = "file://{operator.home}"\n')
+
+    def test_variables_of_aws_mean_nothing_for_a_folder(self, operator: Operator) -> None:
+        settings = operator.settings("", AWS_REGION="eu-west-1", AWS_SECRET_ACCESS_KEY="s", AWS_ACCESS_KEY_ID="i")
+        assert settings.media.s3 == S3Settings()
+
+    def test_other_programs_never_get_the_keys_to_the_bucket(self, operator: Operator) -> None:
+        toml = '[media]\nurl = "s3://bucket"\n[tools.shell]\nenvironment = ["AWS_SECRET_ACCESS_KEY"]\n'
+        with pytest.raises(ConfigurationError, match="AWS_SECRET_ACCESS_KEY holds a setting of the gateway"):
+            operator.settings(toml)
 
 
 class TestReferences:

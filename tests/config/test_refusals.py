@@ -24,7 +24,7 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     ),
     "an unknown key without a similar one": (
         "[media]\nbucket = 1\n",
-        "interject.toml:2: media.bucket: no such setting. Known: path.",
+        "interject.toml:2: media.bucket: no such setting. Known: path, url, cache_bytes.",
     ),
     "a mistyped section": (
         "# first\n\n[agnt]\nmax_steps = 3\n",
@@ -158,6 +158,31 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
     "a number for a secret": (
         "[channels.telegram]\ntoken = 1234567\n",
         "interject.toml:2: channels.telegram.token: expected text in quotes",
+    ),
+    "media in an unknown place": (
+        '[media]\nurl = "ftp://x/y"\n',
+        "interject.toml:2: media.url: expected file:///PATH for a folder, or s3://BUCKET/PREFIX for a bucket",
+    ),
+    "media in a folder that is relative": (
+        '[media]\nurl = "file://media"\n',
+        "interject.toml:2: media.url: expected file:///PATH for a folder, or s3://BUCKET/PREFIX for a bucket",
+    ),
+    "a bucket with a name that none has": (
+        '[media]\nurl = "s3://My_Bucket"\n',
+        "interject.toml:2: media.url: expected s3://BUCKET or s3://BUCKET/PREFIX, with the name of a bucket in "
+        "lower-case letters",
+    ),
+    "a prefix that leaves the bucket": (
+        '[media]\nurl = "s3://bucket/../other"\n',
+        "interject.toml:2: media.url: expected a prefix of letters, digits and -_.!*'(), like s3://BUCKET/interject/media",
+    ),
+    "an access key without its secret": (
+        '[media]\nurl = "s3://bucket"\n[media.s3]\naccess_key_id = "A"\n',
+        "interject.toml:3: media.s3: access_key_id and secret_access_key belong together: set both, or none",
+    ),
+    "a service of S3 for a folder": (
+        '[media.s3]\nregion = "eu-central-1"\n',
+        "interject.toml:1: media: [media.s3] is for a url that begins with s3://",
     ),
     "a number for a path": (
         "[media]\npath = 1\n",

@@ -8,6 +8,7 @@ from config.agents import NamedAgentSettings, RouteSettings
 from config.channels import CHANNELS, DiscordSettings, SlackSettings, TelegramSettings
 from config.hooks import HOOKS
 from config.mcp import EXAMPLES, McpToolRules
+from config.media import S3Settings
 from config.models import ModelSettings, PriceSettings, ProviderSettings
 from config.roles import RoleSettings
 from config.settings import LimitSettings, Settings
@@ -94,6 +95,7 @@ def test_every_setting_is_in_it_with_its_description() -> None:
         "routes": (written["routes"][0], RouteSettings),
         "webhooks": (written["webhooks"][0], WebhookSettings),
         **{f"roles.{name}": (role, RoleSettings) for name, role in written["roles"].items()},
+        "media.s3": (written["media"].pop("s3"), S3Settings),
         "models.openai.gpt-5": (written["models"]["openai"].pop("gpt-5"), ModelSettings),
         "models.openai": (written["models"]["openai"], ProviderSettings),
         **{f"channels.{name}": (written["channels"][name], model) for name, model in CHANNELS.items()},

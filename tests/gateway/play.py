@@ -24,7 +24,7 @@ from channels.message import FileRef, InboundMessage, MessageKind, Receipt
 from channels.reply import QuestionSegment, Reply
 from gateway.app import Gateway, GatewayOptions
 from gateway.inbound.access import AccessPolicy, ChannelAccess
-from gateway.media import DiskMedia
+from gateway.media import FolderBlobs, Media
 from gateway.sessions import session_key
 from gateway.store import Store, open_store
 from gateway.turns.agents import OneAgent
@@ -171,7 +171,7 @@ async def playing(
     async with asyncio.timeout(bound), open_store(engines.url(database)) as opened:
         used_media: MediaStore = MemoryMedia() if media is None else media
         if on_disk:
-            used_media = disk = DiskMedia(folder / "media", opened)
+            used_media = disk = Media(FolderBlobs(folder / "media"), opened)
             parts = {"remove_files": disk.remove, **parts}
         made = Agent(model, used_media, folder, tools)
         access = AccessPolicy(policies or {}, roles)

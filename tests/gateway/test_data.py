@@ -23,7 +23,7 @@ from channels.reply import MediaSegment
 from gateway.cli.main import main
 from gateway.inbound.access import ChannelAccess
 from gateway.lifecycle.retention import Retention, delete_old
-from gateway.media import DiskMedia
+from gateway.media import FolderBlobs, Media
 from gateway.store import open_store
 from tests.gateway.play import ELSEWHERE, PLACE, Play, inbound, playing, until
 
@@ -72,7 +72,7 @@ async def export_of(play: Play, folder: Path) -> ZipFile:
 
     segment = await play.channel.until(sent)
     assert segment is not None
-    data = await DiskMedia(folder / "media", play.store).read(segment.attachment)
+    data = await Media(FolderBlobs(folder / "media"), play.store).read(segment.attachment)
     return ZipFile(BytesIO(data))
 
 
@@ -245,7 +245,7 @@ async def test_a_backup_under_load_is_restored_with_every_picture(
     elsewhere.mkdir()
     assert await call("restore", str(target), *settings_for(elsewhere)) == 0
     async with open_store(f"sqlite:///{elsewhere / 'test.db'}") as store:
-        media = DiskMedia(elsewhere / "media", store)
+        media = Media(FolderBlobs(elsewhere / "media"), store)
         seen = 0
         for conversation in await store.conversations("memory"):
             for row in await store.rows(conversation.session):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from agent.log import CallEnded
 from agent.media import Attachment, FileTooLarge, MediaError, MediaMissing
-from gateway.media import DiskMedia
+from gateway.media import FolderBlobs, Media
 from gateway.store import Store
 from tests.gateway.notes import PHOTO, SESSION, begin, message
 
@@ -28,8 +28,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def media(folder: Path, store: Store) -> DiskMedia:
-    return DiskMedia(folder, store)
+def media(folder: Path, store: Store) -> Media:
+    return Media(FolderBlobs(folder), store)
 
 
 def picture(format: str = "PNG", size: tuple[int, int] = (30, 20)) -> bytes:
@@ -59,7 +59,7 @@ async def make_old(folder: Path, store: Store) -> None:
     await store.write(lambda connection: connection.exec_driver_sql("UPDATE media SET created_at = 0").rowcount)
 
 
-async def test_stored_bytes_can_be_read(media: DiskMedia, folder: Path) -> None:
+async def test_stored_bytes_can_be_read(media: Media, folder: Path) -> None:
     attachment = await media.put(b"hello", "note.txt")
     digest = sha256(b"hello").hexdigest()
     assert attachment == Attachment(digest, "note.txt", "text/plain", 5)
@@ -67,7 +67,7 @@ async def test_stored_bytes_can_be_read(media: DiskMedia, folder: Path) -> None:
     assert files_in(folder) == [folder / digest[:2] / digest[2:]]
 
 
-async def test_the_same_bytes_are_stored_once_under_different_names(media: DiskMedia, folder: Path) -> None:
+async def test_the_same_bytes_are_stored_once_under_different_names(media: Media, folder: Path) -> None:
     one, two = await asyncio.gather(media.put(b"hello", "one.txt"), media.put(b"hello", "two.txt"))
     assert (one.hash, one.name, two.name) == (two.hash, "one.txt", "two.txt")
     assert len(files_in(folder)) == 1
@@ -77,7 +77,7 @@ async def test_the_same_bytes_are_stored_once_under_different_names(media: DiskM
     ("format", "media_type"),
     [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("GIF", "image/gif"), ("WEBP", "image/webp")],
 )
-async def test_a_picture_is_known_by_its_bytes_and_has_a_size(media: DiskMedia, format: str, media_type: str) -> None:
+async def test_a_picture_is_known_by_its_bytes_and_has_a_size(media: Media, format: str, media_type: str) -> None:
     attachment = await media.put(picture(format), "not what it says.pdf")
     assert attachment.is_picture
     assert (attachment.media_type, attachment.width, attachment.height) == (media_type, 30, 20)
@@ -101,7 +101,7 @@ async def test_a_picture_is_known_by_its_bytes_and_has_a_size(media: DiskMedia, 
         (b"\x89PNG\r\n\x1a\n broken", "cat.png", "application/octet-stream"),
     ],
 )
-async def test_a_type_is_found_from_the_bytes(media: DiskMedia, data: bytes, name: str, media_type: str) -> None:
+async def test_a_type_is_found_from_the_bytes(media: Media, data: bytes, name: str, media_type: str) -> None:
     attachment = await media.put(data, name)
     assert attachment.media_type == media_type
     assert not attachment.is_picture
@@ -109,7 +109,7 @@ async def test_a_type_is_found_from_the_bytes(media: DiskMedia, data: bytes, nam
 
 
 async def test_a_file_over_the_limit_is_refused_and_leaves_nothing(folder: Path, store: Store) -> None:
-    media = DiskMedia(folder, store, max_bytes=10)
+    media = Media(FolderBlobs(folder), store, max_bytes=10)
     await media.put(b"x" * 10, "fits")
     with pytest.raises(FileTooLarge, match="big has 11 bytes, more than the 10"):
         await media.put(b"x" * 11, "big")
@@ -128,7 +128,7 @@ async def arriving(*chunks: bytes, ends: BaseException | None = None) -> AsyncIt
     [picture(size=(700, 500)), b"", b"a,b\n" * 900_000, "grüße".encode()],
     ids=["picture", "empty", "large", "text"],
 )
-async def test_a_stream_is_stored_as_the_same_bytes_are(media: DiskMedia, folder: Path, data: bytes) -> None:
+async def test_a_stream_is_stored_as_the_same_bytes_are(media: Media, folder: Path, data: bytes) -> None:
     cut = [data[at : at + 65_537] for at in range(0, len(data), 65_537)]
     streamed = await media.put_stream(arriving(*cut), "../table.csv")
     assert streamed == await media.put(data, "table.csv")
@@ -154,19 +154,19 @@ class Fell(Exception):
 async def test_a_stream_that_is_too_long_or_breaks_off_leaves_nothing(
     folder: Path, store: Store, chunks: AsyncIterator[bytes], limit: int | None, error: type[Exception]
 ) -> None:
-    media = DiskMedia(folder, store, max_bytes=10)
+    media = Media(FolderBlobs(folder), store, max_bytes=10)
     with pytest.raises(error):
         await media.put_stream(chunks, "big", limit)
     assert files_in(folder) == []
 
 
-async def test_a_stored_file_can_be_opened_by_its_path(media: DiskMedia) -> None:
+async def test_a_stored_file_can_be_opened_by_its_path(media: Media) -> None:
     async with media.local_file(await media.put(b"hello", "note.txt")) as path:
         assert path.read_bytes() == b"hello"
 
 
 @pytest.mark.parametrize("size", [(10_000, 9_000), (12_000, 12_000), (60_000, 60_000)])
-async def test_a_decompression_bomb_is_refused(media: DiskMedia, folder: Path, size: tuple[int, int]) -> None:
+async def test_a_decompression_bomb_is_refused(media: Media, folder: Path, size: tuple[int, int]) -> None:
     with pytest.raises(MediaError, match=r"bomb\.png has .*pixels"):
         await media.put(huge_png(*size), "bomb.png")
     assert files_in(folder) == []
@@ -190,12 +190,12 @@ async def test_a_decompression_bomb_is_refused(media: DiskMedia, folder: Path, s
         ("🎈" * 90 + ".png", "🎈" * 49 + ".png"),
     ],
 )
-async def test_names_are_sanitized(media: DiskMedia, given: str, kept: str) -> None:
+async def test_names_are_sanitized(media: Media, given: str, kept: str) -> None:
     assert (await media.put(b"hello", given)).name == kept
 
 
 @pytest.mark.parametrize("hash", ["0" * 64, "../../../etc/passwd", ""])
-async def test_missing_bytes_raise_an_error(media: DiskMedia, hash: str) -> None:
+async def test_missing_bytes_raise_an_error(media: Media, hash: str) -> None:
     lost = Attachment(hash, "lost.txt", "text/plain", 1)
     with pytest.raises(MediaMissing, match=r"lost\.txt are no longer"):
         await media.read(lost)
@@ -210,12 +210,12 @@ def no_folder(folder: Path) -> Path:
 
 
 async def test_a_disk_error_is_explained(no_folder: Path, store: Store) -> None:
-    media = DiskMedia(no_folder, store)
+    media = Media(FolderBlobs(no_folder), store)
     with pytest.raises(MediaError, match=r"note\.txt cannot be stored"):
         await media.put(b"hello", "note.txt")
 
 
-async def test_a_sweep_deletes_unused_files_only(media: DiskMedia, folder: Path, store: Store) -> None:
+async def test_a_sweep_deletes_unused_files_only(media: Media, folder: Path, store: Store) -> None:
     from_person = await media.put(b"from a person", "a")
     from_tool = await media.put(b"from a tool", "b")
     from_nobody = await media.put(b"from nobody", "c")
@@ -231,13 +231,13 @@ async def test_a_sweep_deletes_unused_files_only(media: DiskMedia, folder: Path,
         await media.read(from_nobody)
 
 
-async def test_a_sweep_leaves_recent_files(media: DiskMedia) -> None:
+async def test_a_sweep_leaves_recent_files(media: Media) -> None:
     attachment = await media.put(b"new", "new")
     assert await media.sweep(timedelta(hours=1)) == 0
     assert await media.read(attachment) == b"new"
 
 
-async def test_storing_bytes_again_makes_them_recent(media: DiskMedia, folder: Path, store: Store) -> None:
+async def test_storing_bytes_again_makes_them_recent(media: Media, folder: Path, store: Store) -> None:
     await media.put(b"again", "old")
     await make_old(folder, store)
     attachment = await media.put(b"again", "new")
@@ -245,7 +245,7 @@ async def test_storing_bytes_again_makes_them_recent(media: DiskMedia, folder: P
     assert await media.read(attachment) == b"again"
 
 
-async def test_a_sweep_deletes_half_written_files_and_nothing_foreign(media: DiskMedia, folder: Path) -> None:
+async def test_a_sweep_deletes_half_written_files_and_nothing_foreign(media: Media, folder: Path) -> None:
     attachment = await media.put(b"kept", "kept")
     half = folder / ".unfinished-123"
     half.write_bytes(b"half a fi")
@@ -258,7 +258,7 @@ async def test_a_sweep_deletes_half_written_files_and_nothing_foreign(media: Dis
     assert await media.read(attachment) == b"kept"
 
 
-async def test_a_put_during_a_sweep_is_not_lost(media: DiskMedia, folder: Path, store: Store) -> None:
+async def test_a_put_during_a_sweep_is_not_lost(media: Media, folder: Path, store: Store) -> None:
     for number in range(30):
         await media.put(str(number).encode(), "x")
     await make_old(folder, store)

@@ -17,7 +17,7 @@ from channels.terminal.printer import Files, Folders, Printer
 from channels.terminal.render import Style
 from channels.terminal.screen import new_message
 from gateway.assembly.build import Built
-from gateway.media import DiskMedia
+from gateway.media import FolderBlobs, Media
 from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Plain, PlainPlace, Seen, Signal, Words
 
 T = TypeVar("T")
@@ -171,7 +171,7 @@ class TerminalHome(Plain):
         return "[web]\nenabled = false\n"
 
     def furnish(self, built: Built) -> None:
-        media = DiskMedia(self._folder / "home" / "media", built.gateway.store)
+        media = Media(FolderBlobs(self._folder / "home" / "media"), built.gateway.store)
         built.gateway.add(TerminalChannel(self.main.sit_down(self._folder / "saved"), media))
 
     def bold(self, text: str) -> str:
