@@ -58,6 +58,9 @@ def inside(workspace: Path, path: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:
         # A loop of links is a RuntimeError before Python 3.13, a null character in the name a ValueError.
         raise ToolError(f"{path!r} is not a valid path: {error}") from error
+    if os.path.islink(real):
+        # Since Python 3.13 such a loop is left as it is.
+        raise ToolError(f"{path!r} is not a valid path: a symbolic link that leads to itself")
     if not real.is_relative_to(root):
         raise ToolError(f"{path} is outside the workspace; only files in the workspace are accessible")
     return real

@@ -60,7 +60,7 @@ def changes(file: str) -> Succeeded:
 
 
 DATABASE = "import sqlite3; print(sqlite3.connect('{home}/interject.db').execute('select * from inbox').fetchall())"
-CONNECT = "import socket; socket.create_connection(('127.0.0.1', {port})); print('connected')"
+CONNECT = "import socket; socket.create_connection(('127.0.0.1', {port})); print('connect' + 'ed')"
 PANIC = "/proc/sys/kernel/panic"
 
 ATTACKS: dict[str, tuple[str, Succeeded]] = {
