@@ -129,7 +129,8 @@ class Ping(_Event):
 
 
 class MessageAccepted(_InConversation):
-    """A person's message was accepted, or a waiting one was edited: replaces the one with this id."""
+    """A person's message was accepted, or a waiting one was edited or has its files now: replaces the one with this
+    id."""
 
     type: Literal["message"] = "message"
     message: PersonMessage

@@ -398,6 +398,9 @@ class Receiver:
     async def _fetched(self, fetched: FetchedMessage) -> None:
         """A message can be read, or its late files can."""
         row = fetched.row
+        if row.files and row.follows is None:
+            # It has files now.
+            self._bus.publish(MessagesChanged(row.session, row.address, (row.id,), "waiting"))
         if not self._pauses.is_waiting(row.session):
             await self._wake_waiting(row.session, person_key(row.address.channel, row.sender))
         if fetched.missing:

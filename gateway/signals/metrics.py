@@ -214,6 +214,8 @@ class Metrics:
 
     def _messages_changed(self, changed: MessagesChanged) -> None:
         """A turn that begins publishes what it reads only so; a running turn has logged it before."""
+        if changed.state == "waiting":
+            return
         for id in changed.ids:
             since = self._accepted.pop(id, None)
             if since is not None and changed.state == "read":

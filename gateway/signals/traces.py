@@ -183,6 +183,8 @@ class Traces:
                 self._words.popitem(last=False)
 
     def _messages_changed(self, changed: MessagesChanged) -> None:
+        if changed.state == "waiting":
+            return
         turn = self._turns.get(self._running.get(changed.session, ""))
         for id in changed.ids:
             words = self._words.pop(id, None)

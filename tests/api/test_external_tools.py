@@ -590,7 +590,7 @@ async def test_what_waits_when_everything_is_stopped_is_withdrawn(site: Site) ->
         assert await ends(events, running, waiting) == {running: "stopped", waiting: "withdrawn"}
 
 
-async def test_of_messages_that_are_answered_together_the_first_is_and_the_others_are_superseded(site: Site) -> None:
+async def test_of_messages_that_are_answered_together_each_has_the_end_of_the_first(site: Site) -> None:
     site.models.script([Pause(), Say("one")], [Say("both")])
     async with site.caller() as caller:
         await caller.post("/busy collect")
@@ -601,8 +601,8 @@ async def test_of_messages_that_are_answered_together_the_first_is_and_the_other
             site.models.release()
             assert (await caller.finished(second))["state"] == "completed"
             report = await caller.finished(third)
-            assert (report["state"], report["turn"]) == ("superseded", second)
-            states = {first: "completed", second: "completed", third: "superseded"}
+            assert (report["state"], report["read_by"]) == ("completed", second)
+            states = {first: "completed", second: "completed", third: "completed"}
             assert await ends(events, *states) == states
 
 

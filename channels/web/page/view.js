@@ -204,9 +204,9 @@ function bubble(key, message, attachments) {
     },
     update(node) {
       const files = node.querySelector(".attachments");
-      const confirmed = message.sender !== null;
-      if (files.confirmed !== confirmed) files.replaceChildren(...attachments.map((make) => make()));
-      files.confirmed = confirmed;
+      const known = message.sender === null ? "unsent" : message.files.map((file) => file.hash).join();
+      if (files.known !== known) files.replaceChildren(...attachments.map((make) => make()));
+      files.known = known;
       showState(node, message);
     },
   };
