@@ -33,11 +33,8 @@ BOTH_WAYS = pytest.mark.parametrize("to", ["postgresql", "sqlite"])
 
 
 @pytest.fixture
-def server() -> Iterator[Postgres]:
-    try:
-        yield engines.server()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+def server() -> Postgres:
+    return engines.server()
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.store.migrations.support import JSON
+
 revision = "0015"
 down_revision = "0014"
 branch_labels = None
 depends_on = None
-
-JSON = sa.JSON(none_as_null=True)
 
 
 def upgrade() -> None:

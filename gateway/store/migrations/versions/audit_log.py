@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.store.migrations.support import JSON
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-JSON = sa.JSON(none_as_null=True)
 
 
 def upgrade() -> None:
@@ -48,7 +49,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deletions")),
     )
     op.create_index(
-        "ix_deletions_unfinished", "deletions", ["id"], unique=False, sqlite_where=sa.text("state != 'done'")
+        "ix_deletions_unfinished",
+        "deletions",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state != 'done'"),
+        postgresql_where=sa.text("state != 'done'"),
     )
 
 

@@ -20,6 +20,7 @@ def upgrade() -> None:
         ["session"],
         unique=False,
         sqlite_where=sa.text("undeliverable IS NOT NULL"),
+        postgresql_where=sa.text("undeliverable IS NOT NULL"),
     )
     op.create_table(
         "moves",
@@ -44,6 +45,9 @@ def downgrade() -> None:
 def _renew_outbox(check: str, length: int, *more: sa.Column[str]) -> None:
     """SQLite cannot change a constraint of a table."""
     op.rename_table("outbox", "outbox_old")
+    if op.get_bind().dialect.name == "postgresql":
+        # Names of keys are unique there.
+        op.execute(sa.text("ALTER TABLE outbox_old RENAME CONSTRAINT pk_outbox TO pk_outbox_old"))
     op.create_table(
         "outbox",
         sa.Column("reply_id", sa.String(length=64), nullable=False),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from gateway.store.migrations.support import JSON
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -12,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("inbox", sa.Column("foreign", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("inbox", sa.Column("foreign", JSON, nullable=True))
 
 
 def downgrade() -> None:
