@@ -270,6 +270,7 @@ class Gateway:
             max_running=options.max_running_turns,
             grace=options.shutdown_grace,
         )
+        self.dispatcher.hands_over = lease is not None
         affected = AffectedTurns(store, self.bus, self.dispatcher, self.background)
         self.deletion = DataDeletion(
             store,

@@ -113,6 +113,7 @@ class Turn:
         self._cut_at = -READ_TOGETHER
         self._ended: Ended | None = None
         self._parked = False
+        self._leaving = False
         self._undelivered: list[UndeliveredPart] = []
 
     @property
@@ -146,9 +147,18 @@ class Turn:
         """The platform did not take a part of the reply: the model is told at its next step."""
         self._undelivered.append(part)
 
+    def leave(self) -> None:
+        """`run` returns before the next step: somebody else goes on from the log."""
+        self._leaving = True
+
+    @property
+    def has_left(self) -> bool:
+        """Whether `run` has returned because of `leave`."""
+        return self._leaving and not self._parked and self._ended is None
+
     async def run(self) -> Ended | None:
         """Runs the turn and returns its end, as logged. None: the turn is parked until a message, a decision or the
-        results of external tools arrive. Raises `JournalError`.
+        results of external tools arrive, or it has left. Raises `JournalError`.
 
         Cancelling the task (rather than calling `stop`) leaves the turn unfinished, to be resumed later.
         """
@@ -159,7 +169,7 @@ class Turn:
             self._turn_context.budget.release()
             await self._absorb_late_stop()
             self._task = None
-        assert self._parked or self._ended is not None
+        assert self._parked or self._leaving or self._ended is not None
         return self._ended
 
     async def _run_to_the_end(self) -> None:
@@ -209,7 +219,7 @@ class Turn:
             await self._await_people()
         else:
             await self._finish_step()
-        while self._ended is None and not self._parked:
+        while self._ended is None and not self._parked and not self._leaving:
             await self._take_step()
 
     async def _take_step(self) -> None:

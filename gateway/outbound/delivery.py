@@ -95,7 +95,8 @@ class _Reply:
 
     `attempts` have failed in a row, the first at `failing_since`; `progress` is the ledger's at that time. `errors` in
     a row were unexpected, and at `unreachable` in a row the platform could not be reached. `given_up`: it is shown
-    again only when it is settled. `given` are the keys of the segments that the channel was last given.
+    again only when it is settled. `calls` is held while it is being shown. `given` are the keys of the segments that
+    the channel was last given.
     """
 
     builder: ReplyBuilder
@@ -110,6 +111,7 @@ class _Reply:
     errors: int = 0
     unreachable: int = 0
     given_up: bool = False
+    calls: asyncio.Lock = field(default_factory=asyncio.Lock)
     given: frozenset[str] = frozenset()
 
     @property
@@ -272,6 +274,15 @@ class Delivery:
         chat = self._chats.get(_chat_key(builder.address))
         conversation = None if chat is None else chat.conversations.get(builder.address.thread)
         return None if conversation is None else conversation.replies.get(builder.id)
+
+    async def hand_over(self, builder: ReplyBuilder) -> None:
+        """Somebody else goes on with the reply: nothing of it is sent here any more once this returns."""
+        reply = self._find(builder)
+        if reply is not None:
+            chat = self._chats[_chat_key(builder.address)]
+            chat.conversations[builder.address.thread].replies.pop(builder.id, None)
+            async with reply.calls:
+                await reply.ledger.recorded()
 
     def show_status(self, status: MessageStatus, *, reply: str = "") -> None:
         """A person's message has changed its state. Never waits.
@@ -443,8 +454,9 @@ class Delivery:
     async def _show(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
         """Shows the newest version once. A failure affects only this reply."""
         try:
-            with self._counting(channel):
-                await self._show_newest(conversation, channel, reply)
+            async with reply.calls:
+                with self._counting(channel):
+                    await self._show_newest(conversation, channel, reply)
         except ChatMoved as error:
             await self._follow(conversation, channel, reply, error.chat)
         except RetryLater as error:

@@ -213,6 +213,7 @@ class Store:
     end_input = writes(turns.end_input, by_turn)
     keep = writes(turns.keep, by_turn)
     park = writes(turns.park, by_turn)
+    release = writes(turns.release, by_turn)
     request_stop = writes(turns.request_stop, by_session)
     stop_parked = writes(turns.stop_parked, by_session)
     close = writes(turns.close, by_turn)

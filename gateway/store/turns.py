@@ -76,6 +76,7 @@ _park = (
     .where(turns.c.number == bindparam("turn"))
     .values(parked=True, deadline=bindparam("until"), delivered=False)
 )
+_release = update(turns).where(turns.c.number == bindparam("turn")).values(worker=RELEASED, epoch=turns.c.epoch + 1)
 _stop = update(turns).where(turns.c.id == bindparam("of_turn"), is_running).values(stop=bindparam("why"), deadline=None)
 _has_read = exists(
     select(inbox_rows.c.id).where(inbox_rows.c.turn == turns.c.id, inbox_rows.c.id < bindparam("before_row"))
@@ -254,6 +255,12 @@ def park(connection: Connection, turn_id: str, epoch: int, until: datetime | Non
         return False
     connection.execute(_park, {"turn": turn.number, "until": until})
     return True
+
+
+def release(connection: Connection, turn_id: str, epoch: int) -> None:
+    """The turn is between two steps, and whoever claims it next goes on. Raises `TurnLost`."""
+    turn = _hold(connection, turn_id, epoch)
+    connection.execute(_release, {"turn": turn.number})
 
 
 def close(

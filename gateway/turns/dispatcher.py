@@ -29,7 +29,7 @@ from gateway.log_context import About, work_is_about
 from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.reply_builder import ReplyBuilder
-from gateway.sessions import is_child, person_key, session_key
+from gateway.sessions import conversation_of, is_child, person_key, session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
 from gateway.store.records import Busy
@@ -56,6 +56,7 @@ NOT_STORED = "my work cannot be stored at the moment; the gateway's log has the 
 
 
 class DispatcherStore(TurnStore, Protocol):
+    async def release(self, turn_id: str, epoch: int) -> None: ...
     async def claim(self, session: str) -> records.Turn | None: ...
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
@@ -81,7 +82,8 @@ class ActiveTurn:
 
     `person` is whose turn it is (`gateway.sessions.person_key`); the session's key while that is not known. `task` is
     None while it waits, and while a reserved turn is about to begin. `recheck_inbox`: the inbox is to be checked after
-    this turn. `since` is in monotonic seconds. `needs_no_slot`: it needs no slot.
+    this turn. `since` is in monotonic seconds. `needs_no_slot`: it needs no slot. `handed_over`: another worker may go
+    on with the turn.
     """
 
     session: str
@@ -98,6 +100,7 @@ class ActiveTurn:
     stop_of: str | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     needs_no_slot: bool = False
+    handed_over: bool = False
 
     @property
     def is_stopped(self) -> bool:
@@ -131,6 +134,8 @@ class Dispatcher:
         self._environment = environment
         self._max_running = max_running
         self.grace = grace
+        self.hands_over = False
+        """Whether there are other workers that go on with turns when this one ends."""
         self._active: dict[str, ActiveTurn] = {}
         self._ready: dict[str, ActiveTurn] = {}
         self._checking: dict[str, bool] = {}
@@ -146,6 +151,8 @@ class Dispatcher:
     async def __aexit__(self, *exc: object) -> None:
         self._closing = True
         running = [active.task for active in self._active.values() if active.task is not None]
+        if self.hands_over and self.grace:
+            self._leave_turns()
         if running and self.grace:
             log.info("waiting up to %g s for running turns to end; the others resume at the next start", self.grace)
             self._announce_shutdown()
@@ -173,8 +180,17 @@ class Dispatcher:
     async def drained(self) -> None:
         """Begins no turn any more; returns when none runs."""
         self._draining, self._max_running = True, 0
+        self._leave_turns()
         while tasks := self.at_work:
             await asyncio.wait(tasks)
+
+    def _leave_turns(self) -> None:
+        """Turns end before their next step, for other workers to go on; those with delegated tasks, which run here, do
+        not."""
+        parents = {conversation_of(session) for session in self._active if is_child(session)}
+        for session, active in self._active.items():
+            if active.turn is not None and not active.needs_no_slot and session not in parents:
+                active.turn.leave()
 
     def limit(self, max_running: int) -> None:
         """So many turns run at once from now on; those that run already go on."""
@@ -380,6 +396,8 @@ class Dispatcher:
             log.exception("session %s: internal error while serving it", active.session)
         finally:
             self._leave(active)
+            if active.handed_over:
+                self._bus.wake(active.session, "queue", by=active.person)
 
     async def _claim(self, active: ActiveTurn) -> records.Turn | None:
         return await retry_until_stored(
@@ -410,6 +428,10 @@ class Dispatcher:
             log.exception("session %s: turn %s failed", record.session, record.id)
             entries = await self._fail(active, record, reply, INTERNAL_ERROR)
         ended = entries[-1]
+        if active.turn is not None and active.turn.has_left:
+            await self._hand_over(record, reply)
+            active.handed_over = True
+            return
         if not isinstance(ended, Ended):
             reply.park()
             self._show(record, reply)
@@ -420,6 +442,11 @@ class Dispatcher:
         self._bus.publish(TurnEnded(record.session, record.address, record.id, ended.outcome, ended.reason))
         await self._environment.ended(record, entries)
         self._show_statuses(record, entries, message_state(ended), ended.reason, after=record.id)
+
+    async def _hand_over(self, record: records.Turn, reply: ReplyBuilder) -> None:
+        """Another worker goes on with the turn, in the same message."""
+        await self._delivery.hand_over(reply)
+        await self._store.release(record.id, record.epoch)
 
     async def _play(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""
