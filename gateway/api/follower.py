@@ -81,7 +81,8 @@ Listener = Callable[[events.Event], None]
 @dataclass(slots=True)
 class _Live:
     """A running turn. `sent` is its reply as published last, in `version` of the builder; `open` are the keys of its
-    open questions."""
+    open questions. `elsewhere` is the log of a turn that another worker runs, as far as it is known: the builder is made
+    from that and from what is reported. `told` of its entries were reported, None if that is not known yet."""
 
     session: str
     turn: str
@@ -90,6 +91,8 @@ class _Live:
     version: int = -1
     open: set[str] = field(default_factory=set)
     calls: dict[str, Call] = field(default_factory=dict)
+    elsewhere: list[Entry] | None = None
+    told: int | None = None
 
 
 class Follower:
@@ -399,14 +402,44 @@ class Follower:
             self._publish_reply(live)
 
     async def _turn_progressed(self, event: bus.TurnProgress) -> None:
+        if event.turn not in self._live and self._gateway.conversation_view.active(event.session, event.turn) is None:
+            # It may be in the middle of an answer.
+            self._gateway.bus.recall(event.session)
         live = await self._live_turn(event.session, event.turn)
         if live is None:
             return
-        if isinstance(event.event, Logged):
+        if live.elsewhere is not None:
+            await self._build(live, live.elsewhere, event)
+        elif isinstance(event.event, Logged):
             self._entry_logged(live, event.event.entry)
         if self._broadcast.is_watched(live.session) or _asks(event.event):
             self._dirty[live.turn] = live
             self._grown.set()
+
+    async def _build(self, live: _Live, log: list[Entry], event: bus.TurnProgress) -> None:
+        """Builds the reply of a turn that another worker runs. The log may be ahead of the reports, or reports missing;
+        both show in the size of the log that each report tells."""
+        is_entry = isinstance(event.event, Logged)
+        if live.told is None:
+            live.told = event.entries - is_entry
+        if event.entries > len(log) + is_entry:
+            await self._read_again(live, log)
+        if isinstance(event.event, Logged) and event.entries == len(log) + 1:
+            log.append(event.event.entry)
+            live.builder.apply(event.event)
+        elif not is_entry and event.entries == len(log):
+            live.builder.apply(event.event)
+        for entry in log[live.told : event.entries]:
+            self._entry_logged(live, entry)
+        live.told = max(live.told, event.entries)
+
+    async def _read_again(self, live: _Live, log: list[Entry]) -> None:
+        """Builds the reply anew from the log of the turn that another worker runs."""
+        with suppress(LookupError):
+            record = await self._gateway.store.turn(live.turn)
+            log[:] = record.entries
+            live.builder = self._gateway.conversation_view.builder_of(record)
+            live.version = -1
 
     def _entry_logged(self, live: _Live, entry: Entry) -> None:
         match entry:
@@ -454,6 +487,8 @@ class Follower:
         live = await self._live_turn(event.session, event.turn)
         self._forget(event.turn)
         if live is not None:
+            if live.elsewhere is not None:
+                await self._read_again(live, live.elsewhere)
             self._publish_reply(live)
             parked = events.TurnParked(
                 conversation=_id(event), turn=event.turn, decisions=[f"{event.turn}.{key}" for key in sorted(live.open)]
@@ -465,6 +500,8 @@ class Follower:
         live = await self._live_turn(event.session, event.turn)
         self._forget(event.turn)
         if live is not None:
+            if live.elsewhere is not None:
+                await self._read_again(live, live.elsewhere)
             reply = live.builder.reply()
             self._publish_decisions(live, reply)
             self._publish_whole(event.session, reply)
@@ -479,16 +516,14 @@ class Follower:
         if turn in self._live:
             return self._live[turn]
         view = self._gateway.conversation_view
-        active = view.active(session, turn)
         try:
-            builder = await view.builder(session, turn)
-            if active is not None and active.turn is not None:
-                entries = active.turn.entries
-            else:
-                entries = (await self._record(session, turn)).entries
+            record = await self._record(session, turn)
         except LookupError:
             return None
+        builder, active = view.builder_of(record), view.active(session, turn)
+        entries = record.entries if active is None or active.turn is None else active.turn.entries
         live = self._live[turn] = _Live(session, turn, builder)
+        live.elsewhere = list(entries) if active is None else None
         live.open = {segment.key for segment in _questions(builder.reply()) if segment.open}
         for entry in entries:
             if isinstance(entry, ModelAnswered):

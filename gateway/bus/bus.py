@@ -82,6 +82,11 @@ class Bus(Protocol):
     def publish(self, event: BusEvent) -> None:
         """Never waits, never raises, and costs nothing without subscribers."""
 
+    def recall(self, session: str) -> None:
+        """Asks for what other workers have reported of turns of this session and what is not in the log yet: it is told
+        again, after a `Withdrawn`. For a subscriber that begins in the middle of an answer. Never waits, never raises.
+        """
+
     def subscribe(
         self, session: str | None = None, *kinds: type[BusEvent], own_only: bool = False
     ) -> AbstractAsyncContextManager[Subscription]:
@@ -90,8 +95,7 @@ class Bus(Protocol):
         told by one of them.
 
         `TurnProgress` of another worker arrives from the moment that it knows of the subscription, at most ten times a
-        second and session. Where it begins in the middle of an answer, the answer so far is told first, after a
-        `Withdrawn`.
+        second and session, and first what `recall` asks for.
 
         Bounded: a subscriber that does not keep up loses the oldest unread events and reads one `Lagged` in their
         place. Subscribers affect neither the publisher nor each other.

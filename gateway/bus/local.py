@@ -95,6 +95,9 @@ class LocalBus:
             return ()
         return (*self._subscriptions.get(session, ()), *self._subscriptions.get(None, ()))
 
+    def recall(self, session: str) -> None:
+        """There is no other worker."""
+
     @asynccontextmanager
     async def subscribe(
         self, session: str | None = None, *kinds: type[BusEvent], own_only: bool = False

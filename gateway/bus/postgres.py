@@ -42,6 +42,9 @@ START_TIMEOUT = 5.0
 LAST_WORDS = 1.0
 """Seconds for what is left to be said at the end."""
 
+WATCHES = 20
+"""Sessions that one message names."""
+
 SETTLED_FOR = 30.0
 MAX_SETTLED = 5_000
 """For so many seconds a worker remembers that a turn has ended or parked here, and so many of them."""
@@ -130,6 +133,9 @@ class PostgresBus:
             return
         self._tell(wire.Happened(event))
 
+    def recall(self, session: str) -> None:
+        self._tell(wire.Watch((session,), again=True))
+
     @asynccontextmanager
     async def subscribe(
         self, session: str | None = None, *kinds: type[BusEvent], own_only: bool = False
@@ -206,10 +212,10 @@ class PostgresBus:
             self._forget_settled()
             self._look_again()
 
-    def _tell_watched(self) -> None:
+    def _tell_watched(self, *, again: bool = False) -> None:
         watched = list(self._watched)
-        for first in range(0, len(watched), 20):
-            self._tell(wire.Watch(tuple(watched[first : first + 20])))
+        for first in range(0, len(watched), WATCHES):
+            self._tell(wire.Watch(tuple(watched[first : first + WATCHES]), again))
 
     def _note_settled(self, session: str) -> None:
         self._settled.pop(session, None)
@@ -228,13 +234,15 @@ class PostgresBus:
         self._listening.set()
         self._peers.renew()
         self._tell(wire.Hello(new=True))
-        self._tell_watched()
         if again:
             self._catch_up()
+        else:
+            self._tell_watched()
 
     def _catch_up(self) -> None:
         """Notifications were lost."""
         self._local.lag()
+        self._tell_watched(again=True)
         self._look_again()
 
     def _heard(self, payload: str) -> None:
@@ -264,8 +272,8 @@ class PostgresBus:
                 self._local.relay(event)
             case wire.Untold(session):
                 self._local.lag(session)
-            case wire.Watch(sessions):
-                self._begin_watch(sender, sessions)
+            case wire.Watch(sessions, again):
+                self._note_watches(sender, sessions, again=again)
             case wire.Hello(new):
                 if new:
                     self._tell(wire.Hello())
@@ -273,8 +281,9 @@ class PostgresBus:
             case _:
                 assert_never(message)
 
-    def _begin_watch(self, sender: str, sessions: tuple[str, ...]) -> None:
+    def _note_watches(self, sender: str, sessions: tuple[str, ...], *, again: bool) -> None:
         for session in sessions:
-            if self._peers.note_watch(sender, session) and self._dispatcher is not None:
+            is_new = self._peers.note_watch(sender, session)
+            if (is_new or again) and self._dispatcher is not None:
                 for event in self._dispatcher.unfinished(session):
                     self._tell(wire.Happened(event))

@@ -84,9 +84,13 @@ class ConversationView:
                 return active
         return None
 
+    def builder_of(self, turn: records.Turn) -> ReplyBuilder:
+        """The turn's reply as it grows; that of a turn which another worker runs has only what is in the log."""
+        return self._running(turn.session, turn.id) or self._replies.of(turn)
+
     def reply_of(self, turn: records.Turn) -> Reply:
         """The turn's reply so far."""
-        return (self._running(turn.session, turn.id) or self._replies.of(turn)).reply()
+        return self.builder_of(turn).reply()
 
     def _running(self, session: str, turn_id: str) -> ReplyBuilder | None:
         """A running turn's own, which has what is not in the log yet."""
