@@ -11,10 +11,11 @@ from fastapi import Request
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter
 from starlette.datastructures import FormData, UploadFile
 
-from agent.media import NewFile
+from agent.media import Attachment, MediaStore, NewFile
 from channels.message import BusyMode, DeclaredTool
 from channels.runs import CallResult
 from channels.web.parse import clean_name, clean_text
+from gateway.api.uploads import is_form, store_part
 
 MAX_FILES = 50
 MAX_RESULT_FILES = 20
@@ -76,25 +77,28 @@ class NewMessage(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True, slots=True)
 class GivenMessage:
+    """`uploads` are the files of a form, which are stored."""
+
     body: NewMessage
-    uploads: tuple[NewFile, ...] = ()
+    uploads: tuple[Attachment, ...] = ()
 
 
 _TOOLS = TypeAdapter(list[Tool])
 
 
-async def read_message(request: Request) -> GivenMessage:
-    """Raises `pydantic.ValidationError`."""
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        async with request.form(max_files=MAX_FILES, max_part_size=MAX_TEXT) as form:
-            uploads = [NewFile(clean_name(each.filename), await each.read()) for each in _uploads(form)]
-            fields: dict[str, Any] = {
-                name: value for name, value in form.items() if isinstance(value, str) and name != "files"
-            }
-            if "tools" in fields:
-                fields["tools"] = _TOOLS.validate_json(fields["tools"])
-            return GivenMessage(NewMessage.model_validate(fields, by_alias=True), tuple(uploads))
-    return GivenMessage(NewMessage.model_validate_json(await request.body()))
+async def read_message(request: Request, media: MediaStore) -> GivenMessage:
+    """The files of a form go through temporary files into the media store. Raises `pydantic.ValidationError`, and
+    `agent.media.MediaError`."""
+    if not is_form(request):
+        return GivenMessage(NewMessage.model_validate_json(await request.body()))
+    async with request.form(max_files=MAX_FILES, max_part_size=MAX_TEXT) as form:
+        fields: dict[str, Any] = {
+            name: value for name, value in form.items() if isinstance(value, str) and name != "files"
+        }
+        if "tools" in fields:
+            fields["tools"] = _TOOLS.validate_json(fields["tools"])
+        body = NewMessage.model_validate(fields, by_alias=True)
+        return GivenMessage(body, tuple([await store_part(media, each) for each in _uploads(form)]))
 
 
 def _uploads(form: FormData) -> Iterable[UploadFile]:

@@ -56,9 +56,8 @@ def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
     routes = APIRouter(tags=["messages"])
 
     async def send(
-        caller: Caller, request: Request, conversation: str, given: GivenMessage, wait: float, until: Until
+        caller: Caller, request: Request, place: Place, given: GivenMessage, wait: float, until: Until
     ) -> Sent:
-        place = await find_place_to_write(gateway, caller, conversation)
         sent = await deliver_message(gateway, uploads, caller, place, given)
         if not wait or sent.run is None:
             return sent
@@ -72,16 +71,18 @@ def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
     ) -> Sent:
         """Sends a message, as JSON or as a form with files. A conversation `web:local:NAME` that does not exist begins
         with it."""
-        return await send(caller, request, conversation, await read_body(request), wait, until)
+        place = await find_place_to_write(gateway, caller, conversation)
+        return await send(caller, request, place, await read_body(request, gateway.media), wait, until)
 
     @routes.post("/conversations/{conversation}/steer", openapi_extra=message_schema())
     async def steer(
         caller: Writer, request: Request, conversation: str, wait: Wait = 0, until: WaitUntil = "parked"
     ) -> Sent:
         """Sends a message that the running turn reads at once, whatever is set there."""
-        given = await read_body(request)
+        place = await find_place_to_write(gateway, caller, conversation)
+        given = await read_body(request, gateway.media)
         given = replace(given, body=given.body.model_copy(update={"busy": "steer", "as_": "message"}))
-        return await send(caller, request, conversation, given, wait, until)
+        return await send(caller, request, place, given, wait, until)
 
     def add_command(name: str, description: str, seconds: float) -> None:
         @routes.post(f"/conversations/{{conversation}}/{name}", name=name, description=description)
@@ -97,7 +98,8 @@ def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
             given = GivenMessage(
                 NewMessage.model_validate({"client_id": body.client_id, "text": text, "as": "command"})
             )
-            return await send(caller, request, conversation, given, wait, until)
+            place = await find_place_to_write(gateway, caller, conversation)
+            return await send(caller, request, place, given, wait, until)
 
     add_command("wrap", "Lets the running turn finish up.", 0)
     add_command("undo", "Removes the last task from what the model sees.", ANSWERED_WITHIN)
@@ -165,8 +167,7 @@ async def _files_of(gateway: Gateway, uploads: Uploads, place: Place, given: Giv
         else:
             new = each.new()
             files.append(await gateway.media.put(new.data, new.name))
-    files += [await gateway.media.put(new.data, new.name) for new in given.uploads]
-    return tuple(files)
+    return (*files, *given.uploads)
 
 
 async def _known_file(gateway: Gateway, uploads: Uploads, place: Place, file: StoredFile) -> Attachment:
