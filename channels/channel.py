@@ -293,6 +293,16 @@ class Group:
 
 
 @runtime_checkable
+class MemberDirectory(Protocol):
+    """A channel whose platform says who can read in a group chat."""
+
+    name: str
+
+    async def is_member(self, address: Address, person: str) -> bool:
+        """Whether the person (by id) is in the group there now. Raises `ChannelError` if the platform does not say."""
+
+
+@runtime_checkable
 class GroupDirectory(Protocol):
     """A channel whose platform has groups of people, such as Slack's user groups and Discord's roles."""
 

@@ -40,6 +40,7 @@ from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import ARGUMENTS, Bot, Json, author, is_said, member, quotable
 from channels.discord.progress import Progress
 from channels.discord.proxies import Proxies
+from channels.discord.readers import can_read
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
@@ -265,6 +266,10 @@ class DiscordChannel:
 
     async def find_person(self, id: str) -> Sender | None:
         return await self._roles.person(id)
+
+    async def is_member(self, address: Address, person: str) -> bool:
+        with discord_errors():
+            return await can_read(self._rest.request, address.chat, person)
 
     async def find_people(self, names: Collection[str]) -> dict[str, Sender]:
         """In the bot's servers. Others are known when they write: usernames are unique."""

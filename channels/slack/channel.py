@@ -90,6 +90,10 @@ REPLIES_PAGE = 200
 MAX_PAGES = 5
 """Of a thread, from its beginning: https://docs.slack.dev/reference/methods/conversations.replies"""
 
+MEMBERS_PAGE = 1000
+MAX_MEMBER_PAGES = 50
+"""Of a channel with more people than that, who comes later does not count as a member."""
+
 USERS_PAGE = 200
 """Users in an answer; Slack advises no more: https://docs.slack.dev/reference/methods/users.list"""
 
@@ -294,6 +298,22 @@ class SlackChannel:
         except (AuthorUnknown, GroupsUnknown) as error:
             raise Unreachable(str(error)) from error
         return self._groups.added_to(await self._names.get([id])).get(id)
+
+    async def is_member(self, address: Address, person: str) -> bool:
+        """https://docs.slack.dev/reference/methods/conversations.members: of a channel that the bot is not in any more,
+        Slack tells nothing."""
+        cursor: str | None = None
+        for _ in range(MAX_MEMBER_PAGES):
+            with slack_errors():
+                page = await self._api.call(
+                    "conversations.members", channel=address.chat, limit=MEMBERS_PAGE, cursor=cursor
+                )
+            if person in (page.get("members") or ()):
+                return True
+            cursor = (page.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return False
+        return False
 
     def _member(self, user: Json) -> Sender | None:
         """Somebody who can be named in the settings."""

@@ -88,6 +88,10 @@ _CHAT_ERRORS = (
 """Errors that say that the chat takes no text at all, as the Bot API's server words them."""
 
 
+NOT_IN_CHAT = ("user not found", "member not found", "PARTICIPANT_ID_INVALID", "USER_NOT_PARTICIPANT", "chat not found")
+"""What is said of a person who is not in the chat, or of a chat that the bot is not in."""
+
+
 @contextmanager
 def only_logged(what: str) -> Iterator[None]:
     """Logs an error of the library instead of raising it."""

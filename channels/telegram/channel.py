@@ -18,14 +18,26 @@ from telegram.error import BadRequest, InvalidToken, RetryAfter, TelegramError
 from agent.media import MediaStore
 from channels.address import Address
 from channels.backoff import Backoff
-from channels.channel import ChannelRejected, CommandHelp, FileUnavailable, Lease, Ledger, RetryLater, Undeliverable
+from channels.channel import (
+    ChannelError,
+    ChannelRejected,
+    ChatMoved,
+    CommandHelp,
+    FileUnavailable,
+    Lease,
+    Ledger,
+    RetryLater,
+    Undeliverable,
+)
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
 from channels.telegram import limits
 from channels.telegram.api import (
+    NOT_IN_CHAT,
     call,
     chat_parameters,
+    error_contains,
     only_logged,
     retry_seconds,
     telegram_errors,
@@ -268,6 +280,28 @@ class TelegramChannel:
     async def direct_chat(self, person: str) -> str | None:
         """A private chat has the id of its person: https://core.telegram.org/bots/api#chat"""
         return person
+
+    async def is_member(self, address: Address, person: str) -> bool:
+        """Telegram is certain to say it only to a bot that is an admin of the group:
+        https://core.telegram.org/bots/api#getchatmember"""
+        if not person.isdecimal():
+            return False
+        try:
+            return await self._is_in(address.chat, int(person))
+        except ChatMoved as moved:
+            return await self._is_in(moved.chat, int(person))
+
+    async def _is_in(self, chat: str, person: int) -> bool:
+        try:
+            with telegram_errors():
+                found = await call(self._api, "getChatMember", chat_id=chat, user_id=person)
+        except ChannelError as error:
+            cause = error.__cause__
+            if isinstance(cause, BadRequest) and error_contains(cause, *NOT_IN_CHAT):
+                return False
+            raise
+        # Who is restricted may have left.
+        return found["status"] not in ("left", "kicked") and found.get("is_member", True) is not False
 
     def pace(self, address: Address) -> float:
         """https://core.telegram.org/bots/faq: about one message a second in a chat, twenty a minute in a group."""

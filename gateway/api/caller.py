@@ -67,12 +67,20 @@ class Caller:
     def may(self, scope: ApiKeyScope) -> bool:
         return SCOPES.index(self.scope) >= SCOPES.index(scope)
 
+    def covers(self, other: Caller) -> bool:
+        """Whether this caller may do at least what the other one may."""
+        return self.may(other.scope) and _covers(self.conversations, other.conversations)
+
     def sees(self, conversation: str) -> bool:
         """Whether the conversation with this id (`gateway.api.ids`) exists for the caller."""
         return self.conversations is None or matches(conversation, self.conversations)
 
     def may_use(self, agent: str) -> bool:
         return self.agents is None or matches(agent, self.agents)
+
+
+def _covers(patterns: tuple[str, ...] | None, others: tuple[str, ...] | None) -> bool:
+    return patterns is None or (others is not None and set(others) <= set(patterns))
 
 
 def caller_of(request: Request) -> Caller:

@@ -82,7 +82,7 @@ class SignedInCallers:
         channel, sender = found.channel, found.sender
         if found.role == "admin":
             return Caller(sender, "operate", (f"{quote(channel, safe='')}:*",), channel=channel)
-        own = await self._logins.conversations(f"{channel}:{sender.id}")
+        own = await self._logins.conversations(channel, sender.id)
         scope: ApiKeyScope = "chat" if found.role == "member" else "read"
         return Caller(sender, scope, tuple(map(conversation_id, own)), channel=channel)
 
@@ -143,7 +143,7 @@ class Guard:
                 checked_at, found = time.monotonic(), None
                 with suppress(Problem):
                     found = await self._find(request)
-                if found is None or not found.may(caller.scope):
+                if found is None or not found.covers(caller):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                     raise _AccessEnded
             await send(message)

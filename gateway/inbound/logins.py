@@ -6,17 +6,18 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
-from urllib.parse import quote
 from uuid import uuid4
 
 from agent.log import Notice
 from channels.address import Address, Sender
 from channels.channel import Channel, ChannelError, GroupDirectory
 from gateway.inbound.access import AccessPolicy
+from gateway.inbound.memberships import Memberships
 from gateway.outbound.notices import Notices
+from gateway.store.overview import Place
 from gateway.store.records import Command, WebSession
 from gateway.turns.roles import Role
 
@@ -65,6 +66,7 @@ class LoginStore(Protocol):
     async def end_web_session(self, secret: str) -> None: ...
     async def end_web_sessions(self, channel: str, sender: str) -> int: ...
     async def sessions_of(self, person: str) -> tuple[str, ...]: ...
+    async def places(self, keys: Collection[str]) -> dict[str, Place]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,9 @@ class Logins:
         self._access = access
         self._channels = channels
         self._notices = notices
+        self._memberships = Memberships(channels)
         self._links: OrderedDict[str, _Link] = OrderedDict()
-        self._conversations: OrderedDict[str, tuple[float, tuple[str, ...]]] = OrderedDict()
+        self._conversations: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = OrderedDict()
         self._people: OrderedDict[tuple[str, str], tuple[float, Sender]] = OrderedDict()
 
     async def login(self, command: Command) -> str:
@@ -164,16 +167,20 @@ class Logins:
         role = self._access.current_role(WEB, sender, is_paired=False)
         return None if role is None else SignedIn(WEB, sender, role)
 
-    async def conversations(self, person: str) -> tuple[str, ...]:
-        """The sessions of their channel in which the person ("channel:user id") has written. Copies of what they have
-        written may be in others, which are not theirs."""
-        known = self._conversations.get(person)
+    async def conversations(self, channel: str, sender: str) -> tuple[str, ...]:
+        """The sessions of the channel in which the person with this id has written: direct chats, and groups that they
+        are in. Copies of what they have written may be in others, which are not theirs."""
+        known = self._conversations.get((channel, sender))
         if known is None or time.monotonic() - known[0] > MAX_AGE:
-            channel = f"{quote(person.partition(':')[0], safe='')}/"
-            written = await self._store.sessions_of(person)
-            known = (time.monotonic(), tuple(session for session in written if session.startswith(channel)))
-            _keep(self._conversations, person, known, MAX_KNOWN)
+            known = (time.monotonic(), await self._open_conversations(channel, sender))
+            _keep(self._conversations, (channel, sender), known, MAX_KNOWN)
         return known[1]
+
+    async def _open_conversations(self, channel: str, sender: str) -> tuple[str, ...]:
+        places = await self._store.places(await self._store.sessions_of(f"{channel}:{sender}"))
+        own = {key: place.address for key, place in places.items() if place.address.channel == channel}
+        readable = await self._memberships.open_to(own.values(), sender)
+        return tuple(key for key, address in own.items() if address in readable)
 
     async def _with_groups(self, channel: str, sender: Sender) -> Sender:
         """The person with the groups that they are in, as far as the platform says so; if it does not, an outsider."""

@@ -414,6 +414,7 @@ class Guild:
         self.roles: dict[int, str] = {guild_id: "@everyone"}
         self.people: dict[int, Person] = {}
         self.roles_of: dict[int, list[int]] = {}
+        self.permissions: dict[int, int] = {}  # of roles; of others, everything
         self.nicks: dict[int, str] = {}  # what a person is called in this guild, by id
         self.channels: list[Place] = []
         self.threads: list[Place] = []
@@ -437,7 +438,7 @@ class Guild:
             "colors": {"primary_color": 0, "secondary_color": None, "tertiary_color": None},
             "hoist": False,
             "position": list(self.roles).index(role_id),
-            "permissions": _EVERYTHING,
+            "permissions": str(self.permissions.get(role_id, _EVERYTHING)),
             "managed": False,
             "mentionable": True,
             "flags": 0,
@@ -533,6 +534,7 @@ class Place:
     ) -> None:
         self.id, self.kind, self.name = place_id, kind, name
         self.people = list(people)
+        self.overwrites: list[Json] = []
         self.guild, self.parent = guild, parent
         self.owner_id, self.archived = owner_id, archived
         self.topic: str | None = None  # of a channel, or the guidelines of a forum; threads have none
@@ -795,7 +797,7 @@ class Place:
             position = self.guild.channels.index(self) if self in self.guild.channels else 0
             fields = {"position": position, "topic": self.topic, "nsfw": False, "parent_id": None}
             forum = {"available_tags": [], "default_auto_archive_duration": 1440} if self.kind == FORUM else {}
-            return card | fields | forum | {"permission_overwrites": []}
+            return card | fields | forum | {"permission_overwrites": self.overwrites}
         return card | self._thread_card(self.parent)
 
     def _thread_card(self, parent: "Place") -> Json:
@@ -1780,6 +1782,12 @@ class _Rest:
             self._post(thread, first, first.body, message_id=thread.id)
         return answer
 
+    def get_thread_member(self, _: Call, channel: str, user: str) -> Json:
+        """Those who are in the thread."""
+        if user not in [str(person.id) for person in self.server.places[int(channel)].people]:
+            raise Refused(404, 10013)
+        return {"id": channel, "user_id": user, "join_timestamp": "2026-01-01T00:00:00+00:00", "flags": 0}
+
     def join_thread(self, _: Call, channel: str) -> None:
         self._place(channel)
 
@@ -2186,6 +2194,7 @@ _ROUTES: tuple[tuple[str, _Method], ...] = (
     ("POST /channels/*/messages/*/threads", _Rest.start_thread),
     ("GET /channels/*/threads/archived/public", _Rest.get_archived_threads),
     ("PUT /channels/*/thread-members/@me", _Rest.join_thread),
+    ("GET /channels/*/thread-members/*", _Rest.get_thread_member),
     ("GET /channels/*/messages", _Rest.get_messages),
     ("POST /channels/*/messages", _Rest.post_message),
     ("GET /channels/*/messages/pins", _Rest.get_pins),
