@@ -114,12 +114,6 @@ class MediaSettings(Section):
         """Without [media.s3], a section of its own."""
         return {name: field for name, field in cls.model_fields.items() if name != "s3"}
 
-    @model_validator(mode="after")
-    def _service_of_a_bucket(self) -> MediaSettings:
-        if "s3" in self.model_fields_set and not self.is_bucket:
-            raise wrong("[media.s3] is for a url that begins with s3://")
-        return self
-
     @property
     def is_bucket(self) -> bool:
         return self.url is not None and self.url.startswith(S3)

@@ -22,6 +22,7 @@ from gateway.cli.checks.context import check_context
 from gateway.cli.checks.hooks import check_hook
 from gateway.cli.checks.libraries import missing_libraries
 from gateway.cli.checks.mcp import check_servers, place_of
+from gateway.cli.checks.media import check_media
 from gateway.cli.checks.models import check_key, check_model, check_transcription
 from gateway.cli.checks.names import listed_roles, resolved_names
 from gateway.cli.checks.own_tools import check_own_tools
@@ -46,6 +47,7 @@ def check(configuration: Configuration, *, online: bool, upgrade: bool = False, 
     if online:
         results += asyncio.run(check_online(configuration.settings))
         results += asyncio.run(check_servers(configuration))
+        results.append(asyncio.run(check_media(configuration)))
     write_lines(json_line(asdict(result)) if as_json else str(result) for result in results)
     return 0 if all(result.ok for result in results) else 1
 

@@ -140,6 +140,12 @@ def _command(arguments: argparse.Namespace) -> int:
             from gateway.cli.store import copy
 
             return copy(arguments.source, arguments.target, restart=arguments.restart, as_json=arguments.json)
+        case "media":
+            from gateway.cli.media import copy as copy_media
+
+            return copy_media(
+                _load(arguments.config), arguments.source, arguments.target, environ=os.environ, as_json=arguments.json
+            )
         case "reload":
             from config.load import data_directory
             from gateway.cli.reload import reload
@@ -383,6 +389,17 @@ def _parser() -> argparse.ArgumentParser:
     copying.add_argument("source", metavar="FROM", help="sqlite:///FILE or postgresql://USER@HOST/DATABASE")
     copying.add_argument("target", metavar="TO", help="as FROM; passwords may also be in PGPASSWORD or ~/.pgpass")
     copying.add_argument("--restart", action="store_true", help="delete what an unfinished copy has copied")
+    copying.add_argument("--json", action="store_true", help="print one JSON object")
+    media = add("media", "copy the files to another place", "Between folders and buckets, in any direction.")
+    copying = media.add_subparsers(dest="action", required=True, metavar="ACTION").add_parser(
+        "copy",
+        help="copy all files, each checked by its hash; goes on after an interruption",
+        description="Works beside a running gateway: copy once more when it is stopped. How to reach a bucket is in "
+        "[media.s3] or the AWS_ variables.",
+    )
+    add_config(copying, default)
+    copying.add_argument("source", metavar="FROM", help="a folder, or s3://BUCKET/PREFIX")
+    copying.add_argument("target", metavar="TO", help="as FROM")
     copying.add_argument("--json", action="store_true", help="print one JSON object")
     audit = add(
         "audit",

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Callable
 
 from gateway.cli.output import json_line, write_lines
+from gateway.cli.progress import Progress
 from gateway.store.copying import CopyProgress, CopySummary, copy_store
 from gateway.store.errors import StoreBusy, StoreError
-
-EVERY = {True: 0.2, False: 5.0}
-"""Seconds between two lines of progress, in a terminal and elsewhere."""
 
 
 def copy(source: str, target: str, *, restart: bool, as_json: bool) -> int:
     """Returns the exit code: 1 when the copy did not end, or is not the same."""
-    shown = _Shown()
+    progress = Progress()
     try:
-        summary = copy_store(source, target, shown, restart=restart)
+        summary = copy_store(source, target, _show(progress), restart=restart)
     except (StoreError, OSError) as error:
-        shown.end()
+        progress.end()
         sys.stderr.write(f"interject: {_told(error)}\n")
         return 1
-    shown.end()
+    progress.end()
     if as_json:
         write_lines([json_line({"rows": summary.rows, "total": summary.total, "resumed": summary.resumed})])
     else:
@@ -46,25 +44,9 @@ def _lines(summary: CopySummary) -> list[str]:
     ]
 
 
-class _Shown:
-    """Progress on standard error: one line that changes in a terminal, else a line from time to time."""
+def _show(progress: Progress) -> Callable[[CopyProgress], None]:
+    def show(copied: CopyProgress) -> None:
+        what = "compared" if copied.verifies else "copied"
+        progress.show(f"{what} {copied.rows:,} of {copied.total:,} rows ({copied.table})")
 
-    def __init__(self) -> None:
-        self._in_terminal = sys.stderr.isatty()
-        self._next = 0.0
-        self._open = False
-
-    def __call__(self, progress: CopyProgress) -> None:
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + EVERY[self._in_terminal]
-        what = "compared" if progress.verifies else "copied"
-        text = f"{what} {progress.rows:,} of {progress.total:,} rows ({progress.table})"
-        sys.stderr.write(f"\r{text}\x1b[K" if self._in_terminal else f"{text}\n")
-        sys.stderr.flush()
-        self._open = self._in_terminal
-
-    def end(self) -> None:
-        if self._open:
-            sys.stderr.write("\n")
+    return show

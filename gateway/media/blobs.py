@@ -19,6 +19,13 @@ class BlobMissing(Exception):
     """No bytes with this hash are stored."""
 
 
+class WrongBytes(OSError):
+    """What is stored under this hash has another one."""
+
+    def __init__(self, hash: str) -> None:
+        super().__init__(f"the bytes stored for {hash} are others")
+
+
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
     """`changed` is when its bytes were written last."""
@@ -54,8 +61,9 @@ class Blobs(Protocol):
         """Deletes those of the files that there are. If it fails, some may be deleted."""
         ...
 
-    def stored(self) -> AsyncIterator[StoredBlob]:
-        """Every stored file, in no order. What is stored or deleted meanwhile may be among them or not."""
+    def stored(self, first: str = "") -> AsyncIterator[StoredBlob]:
+        """Every stored file, or those whose hash begins with these two digits, in no order. What is stored or deleted
+        meanwhile may be among them or not."""
         ...
 
     async def delete_leftovers(self, before: datetime) -> int:

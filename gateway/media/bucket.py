@@ -98,11 +98,11 @@ class S3Blobs:
         for error in filter(None, ended):
             raise error
 
-    async def stored(self) -> AsyncIterator[StoredBlob]:
+    async def stored(self, first: str = "") -> AsyncIterator[StoredBlob]:
         import obstore
 
         with self._errors():
-            async for page in obstore.list(self._store):
+            async for page in obstore.list(self._store, prefix=first or None):
                 for each in page:
                     if (hash := hash_of(each["path"])) is not None:
                         yield StoredBlob(hash, each["size"], each["last_modified"])

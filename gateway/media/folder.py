@@ -40,8 +40,8 @@ class FolderBlobs:
     async def delete(self, hashes: Collection[str]) -> None:
         await asyncio.to_thread(_unlink, [self.path / name_of(hash) for hash in hashes])
 
-    async def stored(self) -> AsyncIterator[StoredBlob]:
-        for folder in await asyncio.to_thread(_folders, self.path):
+    async def stored(self, first: str = "") -> AsyncIterator[StoredBlob]:
+        for folder in await asyncio.to_thread(_folders, self.path, first):
             for blob in await asyncio.to_thread(_blobs, folder):
                 yield blob
 
@@ -87,9 +87,9 @@ def _unlink(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _folders(path: Path) -> Sequence[Path]:
+def _folders(path: Path, first: str) -> Sequence[Path]:
     try:
-        return [each for each in path.iterdir() if len(each.name) == 2 and each.is_dir()]
+        return [each for each in path.glob(first or "??") if each.is_dir()]
     except FileNotFoundError:
         return ()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
-from gateway.media.blobs import HASH
+from gateway.media.blobs import HASH, WrongBytes
 from gateway.media.folder import delete_files
 from gateway.media.incoming import IncomingFile, incoming_file
 
@@ -67,7 +67,7 @@ class LocalCopies:
             with incoming_file(self.folder, "a file of the bucket") as file:
                 await download(file)
                 if file.hash != hash:
-                    raise OSError(f"the bytes stored for {hash} are others")
+                    raise WrongBytes(hash)
                 await asyncio.to_thread(os.link, file.path, held)
                 await self.add(hash, file)
         return held

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -26,12 +26,16 @@ from gateway.store.backup_archive import (
 from gateway.store.backup_database import replaced, write_copy
 from gateway.store.errors import StoreError, StoreFailed
 
+PutFiles = Callable[[Path], None]
+"""Stores the files of a folder, each of which has the hash of its bytes as its name."""
+
 
 def back_up(
-    url: str, media: Path, target: Path, *, workspaces: Workspaces | None = None, overwrite: bool = False
+    url: str, media: Path | None, target: Path, *, workspaces: Workspaces | None = None, overwrite: bool = False
 ) -> BackupSummary:
-    """Writes a backup, also beside a running gateway, without making it wait. `workspaces` are left out if they are the
-    operator's own. Raises `StoreError` and `OSError`."""
+    """Writes a backup, also beside a running gateway, without making it wait. `media` is the folder of the files, None:
+    they are not in the backup. `workspaces` are left out if they are the operator's own. Raises `StoreError` and
+    `OSError`."""
     if target.exists() and not overwrite:
         raise StoreFailed(f"{target} exists already. Choose another name, or overwrite it with --force")
     with TemporaryDirectory(dir=target.absolute().parent, prefix=".backup-") as folder:
@@ -43,13 +47,14 @@ def back_up(
 
 
 def restore(
-    url: str, media: Path, source: Path, *, workspaces: Workspaces | None = None, overwrite: bool = False
+    url: str, media: Path | PutFiles, source: Path, *, workspaces: Workspaces | None = None, overwrite: bool = False
 ) -> BackupSummary:
-    """Puts the backup in the place of the database, adds its media, and puts its workspaces in the place of those of
-    the same name, after checking all of it. Those of an agent that has no folder in `workspaces` are not restored.
+    """Puts the backup in the place of the database, adds its media to their folder or by a function, and puts its
+    workspaces in the place of those of the same name, after checking all of it. Those of an agent that has no folder in
+    `workspaces` are not restored.
 
     Raises `StoreBusy` while a gateway runs, `StoreError` for existing data without `overwrite` and for a damaged
-    backup, and `OSError`. Nothing is changed then.
+    backup, `OSError`, and what the function raises. Nothing is changed then.
     """
     with replaced(url) as old, _opened(source) as archive:
         if old.has_data and not overwrite:
@@ -59,13 +64,23 @@ def restore(
             database = Path(folder) / DATABASE
             _extract(archive, DATABASE, database)
             _check_database(database, source)
-            media.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with TemporaryDirectory(dir=media, prefix=".restore-") as files:
+            with TemporaryDirectory(dir=_beside(media, folder), prefix=".restore-") as files:
                 _extract_media(archive, Path(files), source)
+                if not isinstance(media, Path):
+                    media(Path(files))
                 _restore_workspaces(archive, workspaces or {}, source)
-                _move_media(Path(files), media)
+                if isinstance(media, Path):
+                    _move_media(Path(files), media)
             old.replace(database)
     return summary
+
+
+def _beside(media: Path | PutFiles, folder: str) -> Path:
+    """A folder from which files can be moved to their place."""
+    if not isinstance(media, Path):
+        return Path(folder)
+    media.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return media
 
 
 @contextmanager

@@ -180,10 +180,6 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[media]\nurl = "s3://bucket"\n[media.s3]\naccess_key_id = "A"\n',
         "interject.toml:3: media.s3: access_key_id and secret_access_key belong together: set both, or none",
     ),
-    "a service of S3 for a folder": (
-        '[media.s3]\nregion = "eu-central-1"\n',
-        "interject.toml:1: media: [media.s3] is for a url that begins with s3://",
-    ),
     "a number for a path": (
         "[media]\npath = 1\n",
         "interject.toml:2: media.path: expected a path in quotes",

@@ -73,7 +73,7 @@ class Bucket:
             await self._gate()
             self._shared.pop(hash, None)
 
-    async def stored(self) -> AsyncIterator[StoredBlob]:
+    async def stored(self, first: str = "") -> AsyncIterator[StoredBlob]:
         for hash, data in list(self._shared.items()):
             await self._gate()
             yield StoredBlob(hash, len(data), datetime.fromtimestamp(0, UTC))

@@ -68,6 +68,7 @@ class S3(LocalServer):
         """Objects in an answer to a list."""
         self._buckets: dict[str, dict[str, Object]] = {}
         self._denied: set[str] = set()
+        self._allowed = 0
         self._failures: list[int] = []
 
     # For tests
@@ -87,8 +88,9 @@ class S3(LocalServer):
             for stored in bucket.values():
                 stored.changed -= age
 
-    def deny(self, *methods: str) -> None:
-        self._denied = set(methods)
+    def deny(self, *methods: str, after: int = 0) -> None:
+        """These methods are denied, and no others; `after` so many more requests that are answered."""
+        self._denied, self._allowed = set(methods), after
 
     def fail(self, status: int, times: int) -> None:
         self._failures += [status] * times
@@ -121,8 +123,9 @@ class S3(LocalServer):
             return web.Response(status=refused.status, text=body_text, content_type="application/xml")
 
     def _serve(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        if request.method in self._denied:
+        if request.method in self._denied and self._allowed == 0:
             raise Refused(403, "AccessDenied", "Access Denied")
+        self._allowed -= request.method in self._denied
         name, _, key = request.path.removeprefix("/").partition("/")
         bucket = self._buckets.get(name)
         if bucket is None:

@@ -11,6 +11,7 @@ import httpx
 from config.load import Configuration
 from gateway.cli.check import check_online
 from gateway.cli.checks.mcp import check_servers
+from gateway.cli.checks.media import check_media
 from gateway.cli.checks.result import CheckResult
 from gateway.cli.doctor.finding import Finding
 
@@ -28,6 +29,7 @@ _WHY = {
     "model": "the agent cannot answer",
     "key": "the agent has one key fewer to answer with",
     "notes": "voice notes are not understood",
+    "media": "files that people send wait, and files of tools cannot be stored",
     "server": "its tools are not offered",
     "extra": "what the setting turns on does not work",
 }
@@ -43,6 +45,7 @@ async def check_servers_online(configuration: Configuration) -> list[Finding]:
 
     results = await check_online(configuration.settings, note_date)
     results += await check_servers(configuration)
+    results.append(await check_media(configuration))
     return [*map(as_finding, results), *_clock(dates)]
 
 
