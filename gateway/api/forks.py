@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, assert_never
 from uuid import uuid4
 
@@ -19,7 +18,7 @@ from gateway.api.problems import Problem
 from gateway.app import Gateway
 from gateway.bus import TitleChanged
 from gateway.sessions import session_key
-from gateway.store.forks import Fork, fork
+from gateway.store.forks import Fork
 from gateway.store.records import AuditEvent, ModelChoice
 from gateway.turns.agents import next_choice
 
@@ -94,7 +93,7 @@ async def _title(gateway: Gateway, place: Place) -> str:
 
 
 async def _fork(gateway: Gateway, caller: Caller, wanted: Fork) -> None:
-    match await gateway.store.write(partial(fork, wanted=wanted)):
+    match await gateway.store.fork(wanted):
         case "forked":
             pass
         case "exists":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 
 from pydantic import BaseModel
 
@@ -13,7 +12,7 @@ from gateway.api import events
 from gateway.api.items import message_item, reply_item
 from gateway.api.problems import Problem
 from gateway.app import Gateway
-from gateway.store.history_pages import NEWEST, Position, history_page
+from gateway.store.history_pages import NEWEST, Position
 from gateway.store.records import Turn
 
 _PLACE = re.compile(r"([mr])([0-9]{1,19})\.([0-9]{1,19})")
@@ -38,8 +37,7 @@ async def read_history(
     """The newest messages and replies, oldest first; before that place, if it is given. `shown` are replies as they are
     to be shown, by turn; None: not at all. Raises `Problem` for a place that is none."""
     position = None if before is None else _position(before)
-    asked = partial(history_page, session=session, generation=generation, before=position, limit=limit)
-    page = await gateway.store.read(asked)
+    page = await gateway.store.history_page(session, generation, position, limit)
     items: list[events.Item] = []
     for item in page.items:
         if not isinstance(item, Turn):

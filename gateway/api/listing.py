@@ -6,13 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 
 from gateway.api.caller import Caller
 from gateway.api.ids import conversation_id, session_of
 from gateway.api.problems import Problem
 from gateway.app import Gateway
-from gateway.store.conversation_pages import ListedConversations, ListPosition, Within, conversation_page
+from gateway.store.conversation_pages import ListedConversations, ListPosition, Within
 from gateway.store.records import StoredConversation
 
 _WILDCARD = re.compile(r"[*?\[]")
@@ -36,7 +35,7 @@ async def list_conversations(
     position = _position(before) if before else None
     asked = ListedConversations(channels, archived, words, position, _within(caller))
     while True:
-        page = await gateway.store.read(partial(conversation_page, asked=asked, limit=limit + 1))
+        page = await gateway.store.conversation_page(asked, limit + 1)
         found += [each for each in page if caller.sees(conversation_id(each.session))]
         if len(found) > limit:
             return Listed(tuple(found[:limit]), _text(found[limit - 1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from itertools import groupby
 
@@ -115,12 +114,6 @@ _conversations = (
     .order_by(sessions.c.last_at.desc())
 )
 
-_with_words = (
-    select(inbox.c.session)
-    .join(sessions, and_(sessions.c.key == inbox.c.session, sessions.c.generation == inbox.c.generation))
-    .where(is_said, inbox.c.text.ilike(bindparam("pattern"), escape="\\"))
-    .distinct()
-)
 _earlier_parts = (
     select(
         inbox.c.session,
@@ -214,12 +207,6 @@ def conversations(connection: Connection, channel: str) -> tuple[StoredConversat
         for row in connection.execute(_conversations, {"channel": channel})
         if row.title is not None
     )
-
-
-def sessions_with_words(connection: Connection, words: str) -> frozenset[str]:
-    """The conversations in which people have written these words, one after another, since the last `/new`."""
-    plain = re.sub(r"([\\%_])", r"\\\1", words)
-    return frozenset(connection.execute(_with_words, {"pattern": f"%{plain}%"}).scalars())
 
 
 def earlier(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:

@@ -20,6 +20,7 @@ from gateway.store import (
     command_turns,
     conversation_deletion,
     conversation_files,
+    conversation_pages,
     costs,
     cursors,
     deadlines,
@@ -30,7 +31,9 @@ from gateway.store import (
     external_results,
     fetching,
     finish_up,
+    forks,
     health,
+    history_pages,
     identities,
     inbox,
     media_cleanup,
@@ -263,7 +266,9 @@ class Store:
     address_of = writes(sessions.address_of, by_session)
     session_info = writes(sessions.info, by_session)
     archive = writes(sessions.archive, by_session)
-    sessions_with_words = reads(reading.sessions_with_words)
+    conversation_page = reads(conversation_pages.conversation_page)
+    history_page = reads(history_pages.history_page)
+    fork = writes(forks.fork)
     reset_session = writes(sessions.reset_session, by_session)
     set_busy = writes(sessions.set_busy, by_session)
     set_model = writes(sessions.set_model, by_session)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Integer, bindparam, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from agent.log import TurnOutcome
 from agent.media import Attachment
@@ -55,11 +55,6 @@ _hidden = _messages.where(
     inbox.c.id.in_(bindparam("ids", expanding=True)), is_command, inbox.c.command.in_(HIDDEN_COMMANDS)
 ).order_by(inbox.c.id)
 _read_by = _messages.where(inbox.c.turn == bindparam("of_turn"), is_listed).order_by(inbox.c.id)
-_all_of = _messages.where(
-    inbox.c.session == bindparam("session"),
-    inbox.c.generation == func.coalesce(bindparam("of_generation", type_=Integer), current_generation),
-    is_listed,
-).order_by(inbox.c.id)
 _ended_since = (
     select(turns.c.id, turns.c.ended_at)
     .join(sessions, sessions.c.key == turns.c.session)
@@ -90,12 +85,6 @@ def hidden_commands(connection: Connection, ids: Collection[int]) -> tuple[Watch
 def read_by(connection: Connection, turn: str) -> tuple[WatchedMessage, ...]:
     """The messages that the turn has read."""
     return tuple(map(_message_from, connection.execute(_read_by, {"of_turn": turn})))
-
-
-def messages_of(connection: Connection, session: str, generation: int | None = None) -> tuple[WatchedMessage, ...]:
-    """All messages since the last `/new`, or of that earlier generation."""
-    found = connection.execute(_all_of, {"session": session, "of_generation": generation})
-    return tuple(map(_message_from, found))
 
 
 def conversation(connection: Connection, session: str) -> WatchedConversation | None:
