@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.decisions.approvals import visible
+from agent.decisions.input_requests import is_answer
 from agent.gate import one_line
+from agent.log import InputEnded, InputKind, InputRequested
 from agent.masking import Mask
 from agent.testing import MemoryMedia
 from agent.tool import Tool, ToolContext, ToolError
@@ -202,9 +204,11 @@ async def _run(tool: Tool, arguments: str, mask: Mask, workspace: Path | None, *
 
     with tempfile.TemporaryDirectory(prefix="interject-") as temporary:
         folder = (workspace or Path(temporary)).absolute()
-        context = ToolContext(folder, media, progress, call_id="try", settings=tool.settings)
         try:
-            async with asyncio.timeout(tool.timeout):
+            async with asyncio.timeout(tool.timeout) as limit:
+                context = ToolContext(
+                    folder, media, progress, call_id="try", settings=tool.settings, ask_person=_Asked(mask, limit)
+                )
                 result = await tool.call(context, arguments)
         except TimeoutError:
             return _fail(f"{tool.name} timed out after {tool.timeout:g} seconds")
@@ -254,6 +258,36 @@ def _written(name: Path, data: bytes) -> Path:
             continue
         return file
     raise OSError(f"there are too many files like {name}")
+
+
+class _Asked:
+    """Asks the person in the terminal. Meanwhile the call's time stands still."""
+
+    def __init__(self, mask: Mask, limit: asyncio.Timeout) -> None:
+        self._mask = mask
+        self._limit = limit
+
+    async def __call__(self, question: str, options: Sequence[str], takes: InputKind) -> InputEnded:
+        if not sys.stdin.isatty():
+            raise ToolError("Nobody can be asked here: in a terminal you are asked.")
+        loop = asyncio.get_running_loop()
+        left = (self._limit.when() or loop.time()) - loop.time()
+        self._limit.reschedule(None)
+        try:
+            text = await self._answer(f"{question}\n{' / '.join(options)}".rstrip(), options, takes)
+        finally:
+            self._limit.reschedule(loop.time() + left)
+        return InputEnded("try", "given", text) if text else InputEnded("try", "dropped")
+
+    async def _answer(self, shown: str, options: Sequence[str], takes: InputKind) -> str:
+        """What is typed, as soon as it answers the question; "" for an empty line."""
+        request = InputRequested("try", "try", shown, tuple(options), takes, 0.0)
+        while True:
+            sys.stderr.write(f"{visible(self._mask(shown))}\n> ")
+            sys.stderr.flush()
+            text: str = (await asyncio.to_thread(sys.stdin.readline)).strip()
+            if not text or is_answer(request, text):
+                return text
 
 
 async def _approved(tool: Tool, arguments: str) -> bool:

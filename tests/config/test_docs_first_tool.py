@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import pty
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,14 +17,14 @@ from gateway.assembly.custom_tools import OwnTools
 from gateway.cli.main import main
 from tests.config.test_docs import examples, in_first_column, page, section
 
-DICE, STRIPES, SHOP = re.findall(r"^```python\n(.*?)^```", page("first-tool"), re.MULTILINE | re.DOTALL)
+DICE, STRIPES, PLANT, SHOP = re.findall(r"^```python\n(.*?)^```", page("first-tool"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where its reader has saved the examples, and is."""
     (tmp_path / "tools").mkdir()
-    for name, code in {"dice": DICE, "stripes": STRIPES, "shop": SHOP}.items():
+    for name, code in {"dice": DICE, "stripes": STRIPES, "plant": PLANT, "shop": SHOP}.items():
         (tmp_path / "tools" / f"{name}.py").write_text(code)
     (tmp_path / "interject.toml").write_text("\n".join(examples(page("first-tool"))))
     monkeypatch.setenv("SHOP_TOKEN", "a-token-of-the-shop")
@@ -47,6 +50,25 @@ def test_its_picture_is_drawn_with_progress(folder: Path, capsys: pytest.Capture
     assert (folder / "stripes.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_its_tool_that_asks_goes_on_with_the_answer(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = ["tools", "try", "plant", '{"tree": "oak"}']
+    assert main(call) == 1
+    assert "Nobody can be asked here" in capsys.readouterr().err
+    keyboard, terminal = pty.openpty()
+    os.write(keyboard, b"huge\nlarge\n\n")
+    with open(terminal) as screen:
+        monkeypatch.setattr(sys, "stdin", screen)
+        assert main(call) == 0
+        told = capsys.readouterr()
+        assert told.out == "Planted: oak, large.\n"
+        assert told.err.count("How large is the **oak** to be?\nSmall / Large\n") == 2
+        assert main(call) == 0
+        assert capsys.readouterr().out == "Not planted: the person gave no answer.\n"
+    os.close(keyboard)
+
+
 def test_its_tool_with_settings_asks_first_and_gets_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order = ["tools", "try", "order", '{"item": "tea"}']
     assert main(order) == 1
@@ -59,7 +81,7 @@ def test_all_of_its_examples_are_loaded(folder: Path) -> None:
     own = OwnTools(load(folder / "interject.toml", {"SHOP_TOKEN": "a-token-of-the-shop"}, folder / "home"))
     own.load()
     assert not own.faults
-    assert {each.name for each in own} == {"roll_dice", "stripes", "order"}
+    assert {each.name for each in own} == {"roll_dice", "stripes", "plant", "order"}
 
 
 def test_it_names_every_parameter_of_the_decorator() -> None:
