@@ -60,6 +60,7 @@ from gateway.outbound.notices import Notices
 from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, records
 from gateway.store.background import Limits
+from gateway.store.errors import StoreError
 from gateway.turns.agent_files import AgentFiles
 from gateway.turns.agents import Agents, CurrentAgents, next_choice
 from gateway.turns.background import BackgroundWork
@@ -417,7 +418,6 @@ class Gateway:
         for channel in self._own_channels:
             self._stack.push_async_callback(channel.aclose)
         parts = (
-            self.bus,
             self.run_waits,
             self.delivery,
             self._titles,
@@ -425,12 +425,23 @@ class Gateway:
             self.background,
             self.receiver,
         )
+        await self._stack.enter_async_context(self.bus)
+        self._stack.push_async_callback(self._leave)
         for part in parts:
             await self._stack.enter_async_context(part)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._stack.aclose()
+
+    async def _leave(self) -> None:
+        """Others go on at once with what this process has not finished."""
+        try:
+            await self.store.leave()
+        except StoreError as error:
+            log.warning("other workers go on only when the lease of this one has run out: %s", error)
+        else:
+            self.bus.released()
 
     async def run(self, *services: Service) -> None:
         """Resumes what other processes have left and listens on every channel, until cancelled, or until it is drained.

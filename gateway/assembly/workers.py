@@ -33,11 +33,11 @@ async def join_workers(
     from gateway.bus.postgres import PostgresBus  # loads the driver
 
     async with WorkerLease(store, seconds=settings.lease) as lease:
-        connectors = StoredConnectors(store, is_alive=lease.is_current)
 
         def look_again() -> None:
             lease.look_again()
             connectors.look()
 
         bus = PostgresBus(settings.url, store.worker, watch=watch, look_again=look_again, renewal=settings.lease / 2)
+        connectors = StoredConnectors(store, is_alive=lease.is_current, released=bus.released)
         yield Workers(bus, connectors, lease)

@@ -79,6 +79,10 @@ class Bus(Protocol):
         """Stops the session's turn if it has read messages with an inbox id below `before`. Never waits, never raises;
         arrives at least once, and before any later wake of the session."""
 
+    def released(self) -> None:
+        """Says that this worker has given up something that others may take: they look at the store. Never waits, never
+        raises; it may be lost."""
+
     def publish(self, event: BusEvent) -> None:
         """Never waits, never raises, and costs nothing without subscribers."""
 

@@ -69,6 +69,9 @@ class LocalBus:
         except Exception:
             log.exception("session %s: the dispatcher failed", session)
 
+    def released(self) -> None:
+        """There is nobody who waits for it."""
+
     def publish(self, event: BusEvent) -> None:
         self._watch(event)
         for subscription in self._subscriptions_of(event.session):

@@ -125,6 +125,9 @@ class PostgresBus:
         if self._dispatcher is not None and not self._dispatcher.runs(session):
             self._tell(wire.Stop(session, before, reason))
 
+    def released(self) -> None:
+        self._tell(wire.Released())
+
     def publish(self, event: BusEvent) -> None:
         self._local.publish(event)
         if isinstance(event, TurnEnded | TurnParked):
@@ -274,6 +277,8 @@ class PostgresBus:
                 self._local.lag(session)
             case wire.Watch(sessions, again):
                 self._note_watches(sender, sessions, again=again)
+            case wire.Released():
+                self._look_again()
             case wire.Hello(new):
                 if new:
                     self._tell(wire.Hello())

@@ -94,6 +94,13 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Released:
+    """As `Bus.released`."""
+
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The sender is there. `new`: it has begun to listen, and knows nobody."""
 
@@ -101,7 +108,7 @@ class Hello:
     session: str = ""
 
 
-Message = Wake | Stop | Happened | Untold | Watch | Hello
+Message = Wake | Stop | Happened | Untold | Watch | Released | Hello
 """What is about no session in particular has the session ""."""
 
 
@@ -112,7 +119,9 @@ class Notification:
     messages: tuple[Message, ...]
 
 
-_PLAIN: dict[str, TypeAdapter[Any]] = {kind.__name__: TypeAdapter(kind) for kind in (Wake, Stop, Untold, Watch, Hello)}
+_PLAIN: dict[str, TypeAdapter[Any]] = {
+    kind.__name__: TypeAdapter(kind) for kind in (Wake, Stop, Untold, Watch, Released, Hello)
+}
 _EVENTS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)
     for kind in (
