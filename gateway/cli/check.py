@@ -19,6 +19,7 @@ from gateway.cli.banner import allowed_users
 from gateway.cli.checks.agents import agents_and_routes, unreachable_routes
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.context import check_context
+from gateway.cli.checks.database import check_database
 from gateway.cli.checks.hooks import check_hook
 from gateway.cli.checks.libraries import missing_libraries
 from gateway.cli.checks.mcp import check_servers, place_of
@@ -37,7 +38,7 @@ from gateway.cli.output import json_line, write_lines
 def check(configuration: Configuration, *, online: bool, upgrade: bool = False, as_json: bool = False) -> int:
     """Prints a summary and the results, or only these as JSON. Returns the exit code: 1 when a check failed. With
     `upgrade`, the upgrade of the database is tried on a copy."""
-    results = check_files(configuration)
+    results = [*check_database(configuration.settings), *check_files(configuration)]
     if as_json:
         results.insert(0, CheckResult("settings", True, f"valid ({configuration.file or 'no file, defaults only'})"))
     else:
