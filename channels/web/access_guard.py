@@ -6,7 +6,6 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -100,29 +99,14 @@ class Site:
         return f"{'__Host-' if self.is_secure(request) else ''}{name}-{request.url.port or 80}"
 
 
-def _nobody(name: str) -> bool:
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class SignedInByProxy:
-    """`admits` says whether a person whom one of the proxies names may use the page."""
-
-    proxies: TrustedProxies = field(default_factory=TrustedProxies)
-    admits: Callable[[str], bool] = _nobody
-
-
 class AccessGuard:
-    """ASGI middleware around the whole app, for the `Site` of this host and public address."""
+    """ASGI middleware around the page. `admits` says whether a person whom a proxy names may use it."""
 
-    def __init__(
-        self, app: ASGIApp, token: Callable[[], str], host: str, url: str = "", people: SignedInByProxy | None = None
-    ) -> None:
+    def __init__(self, app: ASGIApp, token: Callable[[], str], site: Site, admits: Callable[[str], bool]) -> None:
         self._app = app
         self._token = token
-        people = people or SignedInByProxy()
-        self._site = Site(host, url, people.proxies)
-        self._admits = people.admits
+        self._site = site
+        self._admits = admits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

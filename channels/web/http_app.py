@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from channels.web.access_guard import AccessGuard, SignedInByProxy
+from channels.web.access_guard import AccessGuard, Site
 from channels.web.body_limit import BodyLimit
 from channels.web.formulas import MAX_FORMULA, mathml
 
@@ -32,17 +32,15 @@ class _Formulas(BaseModel, extra="forbid"):
     formulas: list[_Formula] = Field(max_length=_MAX_FORMULAS)
 
 
-def app(
-    token: Callable[[], str], *, host: str = "127.0.0.1", url: str = "", people: SignedInByProxy | None = None
-) -> FastAPI:
-    """The app. `token` is the current one of the sign-in link, `host` what the server binds, `url` its public address,
-    `people` those whom a proxy signs in.
+def app(token: Callable[[], str], site: Site, admits: Callable[[str], bool] = lambda name: False) -> FastAPI:
+    """The app. `token` is the current one of the sign-in link; `admits` says whether a person whom a proxy names may
+    use the page.
 
     Errors are JSON `{"error": "message for a person"}` with the matching status.
     """
     pages = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
     pages.add_middleware(BodyLimit, limit=_BODY_LIMIT)
-    pages.add_middleware(AccessGuard, token=token, host=host, url=url, people=people)
+    pages.add_middleware(AccessGuard, token=token, site=site, admits=admits)
 
     @pages.get("/")
     async def page() -> FileResponse:

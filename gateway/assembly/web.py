@@ -9,8 +9,6 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from channels.web.access_guard import SignedInByProxy, Site
-from channels.web.trusted_proxy import TrustedProxies
 from config.load import Configuration
 from config.shown import shown
 from config.web import WebSettings
@@ -50,11 +48,6 @@ def exposure(settings: WebSettings) -> str:
     )
 
 
-def trusted_proxies(settings: WebSettings) -> TrustedProxies:
-    """Those whose header says who sends a request."""
-    return TrustedProxies(settings.trusted_header or "", settings.networks)
-
-
 async def server_app(signals: App, make_site: Callable[[], Awaitable[App]]) -> App:
     """The signals for operators' tools, and the site, which is loaded with the first request to it: whoever only asks
     whether the gateway is alive loads nothing."""
@@ -81,13 +74,8 @@ async def site(
 ) -> App:
     """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Webhooks and those
     pages may come later."""
-    page = await asyncio.to_thread(importlib.import_module, "channels.web.http_app")
-    proxies = trusted_proxies(settings)
-    people = SignedInByProxy(proxies, lambda name: gateway.logins.by_proxy(name) is not None)
-    chat = page.app(token, host=settings.host, url=settings.url or "", people=people)
     follower = await following.follower()
-    apis = await asyncio.to_thread(_control_apis, gateway, token, follower, configuration, log)
-    always = mounted(chat, apis)
+    always = await asyncio.to_thread(_page_and_apis, gateway, token, settings, follower, configuration, log)
     sign_in_pages: App | None = None
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -102,29 +90,35 @@ async def site(
     return app
 
 
-def _control_apis(
+def _page_and_apis(
     gateway: Gateway,
     token: Callable[[], str],
+    settings: WebSettings,
     follower: Follower,
     configuration: Callable[[], Configuration],
     log: RecentLog,
-) -> dict[str, App]:
+) -> App:
+    from channels.web import http_app
+    from channels.web.access_guard import Site
+    from channels.web.trusted_proxy import TrustedProxies
     from gateway.api import pages
     from gateway.api.app import app
     from gateway.api.guard import KeyCallers, SignedInCallers
     from gateway.api.openai.app import app as openai_app
     from gateway.api.operations import OperatorFacts, Setting
 
-    def settings() -> list[Setting]:
+    def in_force() -> list[Setting]:
         return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration().settings)]
 
     callers = SignedInCallers(KeyCallers(token, gateway.keys), gateway.logins)
-    own = configuration().settings.web
-    known = Site(own.host, own.url or "", trusted_proxies(own))
-    facts = OperatorFacts(settings, log.lines)
+    proxies = TrustedProxies(settings.trusted_header or "", settings.networks)
+    known = Site(settings.host, settings.url or "", proxies)
+    facts = OperatorFacts(in_force, log.lines)
     operators = pages.app(callers, gateway.logins, site=known)
-    return {
+    page = http_app.app(token, known, lambda name: gateway.logins.by_proxy(name) is not None)
+    apis: dict[str, App] = {
         "/api/v1/": app(gateway, callers, follower, site=known, facts=facts),
         **dict.fromkeys(pages.PATHS, operators),
         "/v1/": openai_app(gateway, gateway.media, callers, site=known),
     }
+    return mounted(page, apis)

@@ -579,6 +579,20 @@ async def test_the_gateway_may_go_and_come_back(browser: Browser):
     assert me.troubles == []
 
 
+async def test_a_lost_connection_goes_on_after_what_the_page_has(me: Visit):
+    await me.write("before")
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "one", open=True))
+    await expect(me.find("text-segment")).to_have_text("one")
+    async with me.page.expect_request("**/events?after=*"):
+        me.site.cut()
+        await expect(me.find("connection")).to_have_attribute("data-state", "off")
+        await me.gateway.say("c1", "r1", TextSegment("1.0", "one two", open=True))
+    await me.connected()
+    await me.gateway.say("c1", "r1", TextSegment("1.0", "one two three"), done=True)
+    await expect(me.find("text-segment")).to_have_text("one two three")
+    await expect(me.find("message")).to_have_count(1)
+
+
 async def test_two_windows_show_the_same(me: Visit):
     other = await me.page.context.new_page()
     await other.goto(f"{me.site.url}/#c1")
@@ -676,6 +690,33 @@ async def test_the_page_follows_the_newest_only_while_one_is_at_the_end(me: Visi
     await me.find("to-end").click()
     await expect(me.find("text-segment").locator("p").last).to_be_in_viewport()
     await expect(me.find("to-end")).to_be_hidden()
+
+
+@pytest.mark.parametrize(("way", "newest"), [("wheel", 20), ("keys", 20), ("button", 2)])
+async def test_earlier_messages_come_when_one_looks_for_them(browser: Browser, way: str, newest: int):
+    async with served(Gateway(), newest=newest) as site:
+        for number in range(50):
+            await site.gateway.say("c1", f"r{number}", TextSegment("1.0", f"answer {number}\n\nmore of it"), done=True)
+        me = await visit(browser, site)
+        await expect(me.find("text-segment")).to_have_count(newest)
+        await expect(me.find("text-segment").last).to_be_in_viewport()
+        looked_at = me.find("reply", reply=f"r{50 - newest}")
+        match way:
+            case "wheel":
+                await me.find("scroller").hover()
+                await me.page.mouse.wheel(0, -100_000)
+            case "keys":
+                await me.find("scroller").focus()
+                await me.page.keyboard.press("Home")
+            case "button":
+                await me.find("more").click()
+        await expect(me.find("text-segment")).to_have_count(50)
+        await expect(me.find("more")).to_be_hidden()
+        await expect(looked_at).to_be_in_viewport()
+        texts = await me.find("text-segment").all_inner_texts()
+        assert [text.split()[1] for text in texts] == [str(number) for number in range(50)]
+        await me.page.context.close()
+    assert me.troubles == []
 
 
 async def test_a_refused_message_says_why_and_a_bad_one_too(browser: Browser):

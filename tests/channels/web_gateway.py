@@ -62,6 +62,7 @@ class Gateway:
     heard: list[InboundMessage] = field(default_factory=list)
     filled: float | None = None
     told: Broadcast = field(default_factory=Broadcast)
+    watchers: set[Watcher] = field(default_factory=set)
     _replies: dict[str, Reply] = field(default_factory=dict)
     _items: dict[str, list[Item]] = field(default_factory=dict)
     _ended: dict[str, list[list[Item]]] = field(default_factory=dict)
@@ -220,6 +221,7 @@ async def _stream(gateway: Gateway, chat: str, after: str, newest: int) -> Async
         return events.encoded(gateway.snapshot(chat, newest), told.id(told.number))
 
     with told.watch(chat) as watcher:
+        gateway.watchers.add(watcher)
         number = told.number_of(after)
         if number is not None and watcher.topic.after(number) is not None:
             watcher.position = number
@@ -278,10 +280,9 @@ def _api(gateway: Gateway, upload_limit: int, newest: int) -> FastAPI:
 
     @routes.post("/conversations/{id}/messages")
     async def post(id: str, request: Request) -> Sent:
-        given = await read_message(request)
-        files = [await gateway.media.put(new.data, new.name) for new in given.uploads]
+        given = await read_message(request, gateway.media)
         message = parse(
-            Post(given.body.client_id, given.body.text, tuple(files)),
+            Post(given.body.client_id, given.body.text, given.uploads),
             parse_address("web", _chat(id)),
             datetime.now(UTC),
         )
@@ -314,7 +315,7 @@ def _chat(id: str) -> str:
 
 def site_of(gateway: Gateway, upload_limit: int = UPLOAD_LIMIT, newest: int = 200) -> App:
     """The page, and the API that it asks."""
-    return mounted(app(lambda: TOKEN), {"/api/v1/": _api(gateway, upload_limit, newest)})
+    return mounted(app(lambda: TOKEN, Site("127.0.0.1")), {"/api/v1/": _api(gateway, upload_limit, newest)})
 
 
 @dataclass(frozen=True)
@@ -324,6 +325,12 @@ class Served:
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"} | headers, timeout=60)
+
+    def cut(self) -> None:
+        """Ends the streams that are open; new ones go on."""
+        for watcher in self.gateway.watchers:
+            watcher.close()
+        self.gateway.watchers.clear()
 
     def end_streams(self) -> None:
         self.gateway.told.close()

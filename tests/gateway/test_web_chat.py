@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class Person:
 async def ann(tmp_path: Path, browser: Browser) -> AsyncIterator[Person]:
     settings = tmp_path / "interject.toml"
     settings.write_text("[web]\nport = 0\n")
-    async with asyncio.timeout(90), gateway(settings) as built, person(built, browser) as ann:
+    async with asyncio.timeout(90), gateway(settings) as built, person(link_of(built), browser) as ann:
         yield ann
 
 
@@ -52,16 +52,20 @@ async def newcomer(tmp_path: Path, browser: Browser) -> AsyncIterator[Person]:
     """Without a settings file. The port is free."""
     configuration = load(None, {"INTERJECT_WEB__PORT": "0"}, tmp_path / "home")
     assert configuration.file is None
-    async with asyncio.timeout(90), gateway(configuration) as built, person(built, browser) as newcomer:
+    async with asyncio.timeout(90), gateway(configuration) as built, person(link_of(built), browser) as newcomer:
         yield newcomer
 
 
-@asynccontextmanager
-async def person(built: Built, browser: Browser) -> AsyncIterator[Person]:
+def link_of(built: Built) -> str:
     assert built.link is not None
-    context = await browser.new_context()
+    return built.link
+
+
+@asynccontextmanager
+async def person(link: str, browser: Browser, headers: dict[str, str] | None = None) -> AsyncIterator[Person]:
+    context = await browser.new_context(extra_http_headers=headers or {})
     page = await context.new_page()
-    await page.goto(built.link)
+    await page.goto(link)
     person = Person(page)
     await expect(person.find("connection")).to_have_attribute("data-state", "on", timeout=SLOWLY)
     yield person
@@ -168,3 +172,31 @@ async def test_a_conversation_is_deleted_from_the_page_while_a_task_runs(ann: Pe
     assert not [file.name for file in home.glob("interject.db*") if b"swordfish" in file.read_bytes()]
     assert not [file for file in (home / "media").rglob("*") if file.is_file()]
     assert not [file for file in (home / "workspace").rglob("*") if file.is_file()]
+
+
+async def test_people_whom_a_proxy_signs_in_have_conversations_of_their_own(tmp_path: Path, browser: Browser) -> None:
+    settings = tmp_path / "interject.toml"
+    settings.write_text(
+        '[web]\nport = 0\nurl = "https://chat.example.com"\nallow = ["*"]\n'
+        'trusted_header = "X-Forwarded-User"\ntrusted_proxies = ["127.0.0.1"]\n'
+    )
+    async with asyncio.timeout(90), gateway(settings) as built, AsyncExitStack() as stack:
+        ann, bob = [
+            await stack.enter_async_context(
+                person(link_of(built).partition("?")[0], browser, {"X-Forwarded-User": name})
+            )
+            for name in ("ann@example.com", "bob")
+        ]
+        await ann.say("My name is Ann")
+        await ann.sees_all_answered(1)
+        place = ann.page.url
+        assert ":" not in place.partition("#")[2]
+        await ann.page.reload()
+        await ann.sees_all_answered(1)
+        await expect(ann.find("sender")).to_have_count(0)
+        await expect(ann.find("conversation")).to_have_count(1)
+        await bob.page.goto(place)
+        await bob.page.reload()
+        await expect(bob.find("connection")).to_have_attribute("data-state", "on", timeout=SLOWLY)
+        await expect(bob.find("welcome")).to_be_visible()
+        await expect(bob.find("conversation-title")).to_have_text(["New conversation"])
