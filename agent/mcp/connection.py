@@ -14,12 +14,12 @@ import mcp_types as types
 from mcp.client.client import Client
 from mcp.client.session import ClientRequestContext
 from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from agent.gate import one_line
-from agent.mcp.errors import McpError
+from agent.mcp.errors import McpError, PagesNeeded
 from agent.mcp.listing import MAX_TOOLS, ListedTool, Listing
 from agent.mcp.prompts import MAX_ARGUMENTS, MAX_PROMPT_NAME, Prompt, PromptArgument
 from agent.mcp.results import Contents, prompt_result, resource_result, tool_result
@@ -33,6 +33,9 @@ MAX_PAGES = 20
 
 MAX_LISTED = 200
 """Resources, and prompts, that are listed."""
+
+MAX_PAGES_TO_OPEN = 3
+"""Pages that a server may have a person open before one call."""
 
 LISTEN_AGAIN = 5.0
 """Seconds between the end of a stream of changes and the next one."""
@@ -229,6 +232,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except MCPError as error:
+        if error.code == types.URL_ELICITATION_REQUIRED:
+            raise _pages_needed(error) from error
         # The SDK's words for the answer 404: the server does not know the session (any more).
         unknown = error.message == "Session terminated"
         lost = unknown or error.code == types.CONNECTION_CLOSED
@@ -249,6 +254,16 @@ def _errors() -> Iterator[None]:
             raise first from group
     except RuntimeError as error:
         raise McpError(one_line(error)) from error
+
+
+def _pages_needed(error: MCPError) -> McpError:
+    try:
+        pages = UrlElicitationRequiredError.from_error(error.error).elicitations
+    except (ValidationError, TypeError, AttributeError):
+        pages = []
+    if not 0 < len(pages) <= MAX_PAGES_TO_OPEN:
+        return McpError(f"it needs {len(pages) or 'no'} pages to be opened: 1 to {MAX_PAGES_TO_OPEN} are allowed")
+    return PagesNeeded(pages)
 
 
 def _listed(tool: types.Tool) -> ListedTool:

@@ -1,9 +1,16 @@
 """Errors of MCP servers.
 
-McpError        the server cannot be used, or did not do what was asked
+McpError         the server cannot be used, or did not do what was asked
+    PagesNeeded  it does it only after the person has opened pages
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mcp_types import ElicitRequestURLParams
 
 
 class McpError(Exception):
@@ -14,3 +21,11 @@ class McpError(Exception):
         super().__init__(message)
         self.lost = lost
         self.not_run = not_run
+
+
+class PagesNeeded(McpError):
+    """https://modelcontextprotocol.io/specification/2025-11-25/client/elicitation#url-elicitation-required-error"""
+
+    def __init__(self, pages: Sequence[ElicitRequestURLParams]) -> None:
+        super().__init__("the person has to open a page for it first")
+        self.pages = tuple(pages)

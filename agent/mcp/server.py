@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from agent.gate import one_line
 from agent.interrupt import cancel_and_wait, is_cancelled
 from agent.mcp.account import Account, Link, OpenLink
-from agent.mcp.errors import McpError
+from agent.mcp.errors import McpError, PagesNeeded
 from agent.mcp.known_tools import KnownTools, read_known_tools, write_known_tools
 from agent.mcp.listing import ListedTool
 from agent.mcp.names import tool_name
@@ -385,7 +385,8 @@ class McpServer:
         return await self._run(context, run)
 
     async def _run(self, context: ToolContext, run: Callable[[Connection, _Shown], Any]) -> ToolResult:
-        """The result; a call that has not been run because the server had forgotten the session is repeated once."""
+        """The result. A call that has not been run because the server had forgotten the session, or because the person
+        had to open a page before, is repeated once."""
         shown = _Shown(context)
         self._running.add(shown)
         _ASKING.set(shown)
@@ -395,6 +396,10 @@ class McpServer:
                 try:
                     result: ToolResult = await run(connection, shown)
                     return result
+                except PagesNeeded as needed:
+                    if is_last:
+                        raise
+                    await self._open_pages(needed, shown)
                 except McpError as error:
                     was_not_run = error.not_run or self._is_refused
                     if error.lost or was_not_run:
@@ -425,6 +430,17 @@ class McpServer:
 
         call = self._asking_call("people")
         return await call.while_it_runs(elicited(self.name, params, call.context))
+
+    async def _open_pages(self, needed: PagesNeeded, call: _Shown) -> None:
+        """Shows the person the pages, until they have opened them. Raises `McpError`."""
+        from agent.mcp.elicitation import elicited
+
+        if not self._policy.elicitation:
+            raise McpError(f"{needed}, which the settings do not allow: elicitation = true does")
+        for page in needed.pages:
+            answer = await call.while_it_runs(elicited(self.name, page, call.context))
+            if answer.action != "accept":
+                raise McpError(f"{needed}, and has not")
 
     def _asking_call(self, whom: str) -> _Shown:
         """The call for which the server asks. Over older versions of the protocol that is known only while exactly one

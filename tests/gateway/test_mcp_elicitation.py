@@ -250,6 +250,55 @@ async def test_a_page_is_opened_by_the_person_who_says_so(tmp_path: Path, models
     assert answer_of(models) == {"action": "accept"}
 
 
+PAGE = {"mode": "url", "message": "Sign in.", "url": "https://files.example.com/auth", "elicitationId": "auth-1"}
+
+
+def behind_pages(folder: Path, pages: list[dict[str, Any]]) -> str:
+    """The settings of a server that refuses calls until these pages were opened."""
+    (folder / "pages.json").write_text(json.dumps(pages))
+    return odd(folder, {}).replace('"ask"]', '"page"]')
+
+
+async def test_a_call_that_needs_a_page_first_shows_it_and_is_made_again(tmp_path: Path, models: ModelServer) -> None:
+    models.respond(answering(ODD, Say("Read.")))
+    async with person(tmp_path, models, behind_pages(tmp_path, [PAGE])) as ann:
+        await ready(ann)
+        await ann.say("read my file")
+        await ann.sees(lambda replies: f"<{PAGE['url']}>" in shown(replies[-1]) and "Sign in." in shown(replies[-1]))
+        (tmp_path / "opened").touch()
+        await ann.presses("Done")
+        await ann.sees(lambda replies: replies[-1]["done"] and "Read." in shown(replies[-1]))
+    assert list(asked(models, "big")[-1].results.values()) == ["called"]
+    assert (tmp_path / "received").read_text().count("tools/call") == 2
+
+
+@pytest.mark.parametrize(
+    ("pages", "change", "presses", "why"),
+    [
+        ([PAGE], "", "Decline", "has not"),
+        ([PAGE], "", "Done", "has to open a page"),
+        ([PAGE], "elicitation = true\n", "", "elicitation = true"),
+        ([], "", "", "1 to 3 are allowed"),
+        ([PAGE] * 4, "", "", "1 to 3 are allowed"),
+        ([PAGE | {"url": "http://evil.example.com/"}], "", "", "https address"),
+    ],
+)
+async def test_a_call_whose_page_is_not_opened_fails_with_the_reason(
+    tmp_path: Path, models: ModelServer, pages: list[dict[str, Any]], change: str, presses: str, why: str
+) -> None:
+    models.respond(answering(ODD, Say("No.")))
+    settings = behind_pages(tmp_path, pages)
+    async with person(tmp_path, models, settings.replace(change, "") if change else settings) as ann:
+        await ready(ann)
+        await ann.say("read my file")
+        if presses:
+            await asks(ann, "Sign in.")
+            await ann.presses(presses)
+        await ann.sees(lambda replies: replies[-1]["done"] and "No." in shown(replies[-1]))
+    (result,) = asked(models, "big")[-1].results.values()
+    assert why in result
+
+
 @pytest.mark.parametrize(
     ("ask", "why"),
     [

@@ -3,8 +3,9 @@
 `hang` answers nothing; `flood` sends notices without end; `long` answers a call with one endless line; `noise` writes
 what is no message; `old` ends when it is asked anything before `initialize`; `lie` lists tools that cannot be right;
 `deaf` ignores that a call is cancelled; `ask` asks people what the file `ask.json` in the folder says, by the protocol
-of 2025-11-25, and answers a call with what they answered. What arrives is written to the file `received` in the folder,
-a line each.
+of 2025-11-25, and answers a call with what they answered; `page` refuses each call until the file `opened` is in the
+folder, with the pages of the file `pages.json`, which a person has to open first. What arrives is written to the file
+`received` in the folder, a line each.
 """
 
 import json
@@ -89,6 +90,10 @@ for line in sys.stdin:
         if KIND == "old":
             os._exit(1)
         send(id=request["id"], error={"code": -32601, "message": "no such method"})
+        continue
+    if request["method"] == "tools/call" and KIND == "page" and not (FOLDER / "opened").exists():
+        pages = {"elicitations": json.loads((FOLDER / "pages.json").read_text())}
+        send(id=request["id"], error={"code": -32042, "message": "Sign in first", "data": pages})
         continue
     result = answer(request["method"], request.get("params", {}))
     if result is not None:
