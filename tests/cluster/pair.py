@@ -20,7 +20,6 @@ from gateway.app import Gateway, GatewayOptions
 from gateway.bus import Bus, NoticeSent
 from gateway.bus.postgres import PostgresBus
 from gateway.inbound.access import AccessPolicy
-from gateway.lifecycle.connectors import NoConnectors
 from gateway.store import Store, open_store
 from gateway.turns.agents import OneAgent
 from tests.engines import engines
@@ -121,7 +120,6 @@ async def _worker(
             OneAgent(lambda _: agent),
             GatewayOptions(max_running_turns=max_running_turns),
             bus=bus,
-            connectors=NoConnectors(),
         )
         channel = MemoryChannel()
         gateway.add(channel)
