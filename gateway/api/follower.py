@@ -98,8 +98,12 @@ class _Live:
 class Follower:
     """Its `run` is a service of the gateway."""
 
-    def __init__(self, gateway: Gateway, *, ping_seconds: float = PING_SECONDS, pace: float = PACE) -> None:
+    def __init__(
+        self, gateway: Gateway, *, ping_seconds: float = PING_SECONDS, pace: float = PACE, own_only: bool = False
+    ) -> None:
+        """`own_only`: without what happens in other workers, see `Bus.subscribe`."""
         self._gateway = gateway
+        self._own_only = own_only
         self._ping_seconds = ping_seconds
         self._pace = pace
         self._broadcast = Broadcast()
@@ -251,7 +255,7 @@ class Follower:
 
     async def _follow(self) -> None:
         """Follows until nobody watches."""
-        async with self._gateway.bus.subscribe(None) as subscription:
+        async with self._gateway.bus.subscribe(None, own_only=self._own_only) as subscription:
             self._following.set()
             try:
                 async with asyncio.TaskGroup() as group:

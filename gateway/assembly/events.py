@@ -26,31 +26,43 @@ class Following:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._made: asyncio.Future[Follower] = asyncio.get_running_loop().create_future()
+        self._made_for_own: asyncio.Future[Follower] = asyncio.get_running_loop().create_future()
         self._tasks = BackgroundTasks("following events failed")
 
     async def __aenter__(self) -> Following:
         await self._tasks.__aenter__()
-        self._tasks.start(partial(supervised, self._run))
+        for made in (self._made, self._made_for_own):
+            self._tasks.start(partial(supervised, partial(_run, made)))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self._tasks.__aexit__(*exc)
 
     async def follower(self) -> Follower:
-        """The one follower of this process."""
-        if not self._made.done():
-            module = await asyncio.to_thread(importlib.import_module, "gateway.api.follower")
-            if not self._made.done():
-                self._made.set_result(module.Follower(self._gateway))
-        return self._made.result()
+        """The one that tells what happens in any worker."""
+        return await self._make(self._made)
 
-    async def _run(self) -> None:
-        follower = await asyncio.shield(self._made)
-        await follower.run()
+    async def follower_of_own(self) -> Follower:
+        """The one that tells what happens in this worker: of several, one of them tells each event."""
+        if not self._gateway.store.is_shared:
+            return await self.follower()
+        return await self._make(self._made_for_own, own_only=True)
+
+    async def _make(self, made: asyncio.Future[Follower], *, own_only: bool = False) -> Follower:
+        if not made.done():
+            module = await asyncio.to_thread(importlib.import_module, "gateway.api.follower")
+            if not made.done():
+                made.set_result(module.Follower(self._gateway, own_only=own_only))
+        return made.result()
+
+
+async def _run(made: asyncio.Future[Follower]) -> None:
+    follower = await asyncio.shield(made)
+    await follower.run()
 
 
 async def run_webhooks(gateway: Gateway, following: Following, settings: Sequence[WebhookSettings]) -> None:
-    """A service of the gateway: tells the configured webhooks of events."""
+    """A service of the gateway: tells the configured webhooks of this worker's events."""
     if not settings:
         return
     since = datetime.now(UTC)
@@ -65,4 +77,4 @@ async def run_webhooks(gateway: Gateway, following: Following, settings: Sequenc
         )
         for given in settings
     ]
-    await module.Webhooks(gateway, await following.follower(), hooks, since=since).run()
+    await module.Webhooks(gateway, await following.follower_of_own(), hooks, since=since).run()
