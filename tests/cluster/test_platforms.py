@@ -1,0 +1,126 @@
+"""Each platform with workers in processes of their own: one is killed, the next one ends; people notice nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from tests.cluster.fleet import fleet
+from tests.servers.discord import Discord
+from tests.servers.models import ModelServer, Request, Say
+from tests.servers.slack import Slack
+from tests.servers.telegram import BotApi
+
+pytestmark = pytest.mark.engines("postgresql")
+
+WORKERS = ("a", "b", "c")
+SETTINGS = """\
+[agent]
+model = "openai:test"
+workspace = "{folder}/workspace"
+shutdown_grace = 0
+[models.openai]
+api_key = "test-key"
+base_url = "{models}"
+[store]
+lease = 1.5
+[media]
+path = "{folder}/media"
+[web]
+enabled = false
+{channel}
+allow = ["*"]
+"""
+
+
+class Chat(Protocol):
+    """Ann's direct chat with the bot."""
+
+    @property
+    def texts(self) -> list[str]: ...
+
+    def hear(self, match: str) -> Coroutine[Any, Any, object]: ...
+
+
+@dataclass
+class Platform:
+    """`settings` are those of the channel, `connector` begins the name of its lease. `listened_to` returns when a
+    worker listens, `check` asserts what the platform has seen of the workers."""
+
+    settings: str
+    connector: str
+    chat: Chat
+    say: Callable[[str], Coroutine[Any, Any, object]]
+    listened_to: Callable[[], Coroutine[Any, Any, object]]
+    check: Callable[[], None]
+
+
+@asynccontextmanager
+async def on_telegram() -> AsyncIterator[Platform]:
+    async with BotApi() as api:
+        ann = api.private()
+        yield Platform(
+            f'[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"',
+            "telegram:",
+            ann,
+            ann.say,
+            lambda: api.until(lambda api: api.polls),
+            lambda: None,
+        )
+
+
+@asynccontextmanager
+async def on_slack() -> AsyncIterator[Platform]:
+    async with Slack() as slack:
+        ann = slack.direct("Ann")
+        tokens = f'bot_token = "{slack.bot_token}"\napp_token = "{slack.app_token}"\napi_url = "{slack.api_url}"'
+        yield Platform(f"[channels.slack]\n{tokens}", "", ann, ann.say, lambda: slack.connected(3), lambda: None)
+
+
+@asynccontextmanager
+async def on_discord() -> AsyncIterator[Platform]:
+    async with Discord() as discord:
+        ann, urls = discord.direct(), f'api_url = "{discord.api_url}"\ngateway_url = "{discord.gateway_url}"'
+
+        def check() -> None:
+            assert (len(discord.gateway.identifies), len(discord.gateway.resumes)) == (1, 2), "one session for all"
+
+        settings = f'[channels.discord]\ntoken = "{discord.token}"\n{urls}'
+        yield Platform(settings, "discord:", ann, ann.say, discord.connected, check)
+
+
+def repeat(request: Request) -> list[object]:
+    return [Say(f"You said {request.messages[-1].text}.")]
+
+
+@pytest.mark.parametrize("on", [on_telegram, on_slack, on_discord])
+async def test_a_conversation_goes_on_when_a_worker_is_killed_and_when_the_next_one_ends(
+    tmp_path: Path, on: Callable[[], AbstractAsyncContextManager[Platform]]
+) -> None:
+    async with on() as platform, ModelServer() as models:
+        models.respond(repeat)
+        file, chat = tmp_path / "interject.toml", platform.chat
+        file.write_text(SETTINGS.format(folder=tmp_path, models=models.openai_url, channel=platform.settings))
+        async with fleet(file, *WORKERS) as workers:
+
+            def listening() -> str:
+                return workers.holder(platform.connector) if platform.connector else min(workers.processes)
+
+            await platform.listened_to()
+            await platform.say("one")
+            await chat.hear("You said one.")
+            await workers.kill(listening())
+            await platform.say("two")
+            await chat.hear("You said two.")
+            for name in workers.processes:
+                await workers.alive(name)
+            assert await workers.end(listening()) == 0
+            await platform.say("three")
+            await chat.hear("You said three.")
+            platform.check()
+        assert chat.texts == ["You said one.", "You said two.", "You said three."]
