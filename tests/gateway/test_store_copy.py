@@ -104,7 +104,7 @@ async def test_a_conversation_goes_on_on_the_other_engine_and_back_with_every_ro
         await ann.sees(lambda replies: any(each["kind"] == "question" for each in replies[-1:][0]["segments"]))
     first = f"sqlite:///{tmp_path / 'home' / 'interject.db'}"
     with closing(sqlite3.connect(first.removeprefix("sqlite:///"))) as database:
-        for table in sorted(set(tables(database)) - {workers.name, "schema_support"}):
+        for table in sorted(set(tables(database)) - {workers.name}):
             if not database.execute(f"SELECT 1 FROM {table}").fetchone():
                 insert(database, table, {})
         database.commit()

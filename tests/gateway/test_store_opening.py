@@ -243,7 +243,7 @@ async def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("url", ["postgresql://127.0.0.1/x", "sqlite://", "sqlite:///:memory:", "nonsense"])
+@pytest.mark.parametrize("url", ["mysql://127.0.0.1/x", "sqlite://", "sqlite:///:memory:", "nonsense"])
 async def test_a_url_that_is_not_supported_is_refused_with_the_right_form(url: str) -> None:
     with pytest.raises(StoreFailed, match="sqlite:///FILE"):
         async with open_store(url):

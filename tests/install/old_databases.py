@@ -20,8 +20,9 @@ Rows = Mapping[str, Sequence[Mapping[str, object]]]
 
 
 def tables(database: sqlite3.Connection) -> list[str]:
+    """Those with rows of people, not those that say which schema it is."""
     found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    return [name for (name,) in found if name != "alembic_version"]
+    return [name for (name,) in found if name not in ("alembic_version", "schema_support")]
 
 
 def database_of(revision: str, rows: Rows, folder: Path) -> Path:

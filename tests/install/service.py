@@ -49,10 +49,9 @@ class Service:
         """The run of a message, after its end."""
         async with self.api() as api:
             message = {"client_id": uuid4().hex, "text": text}
+            form = {"data": message, "files": [("files", (name, data)) for name, data in (files or {}).items()]}
             sent = await api.post(
-                "/api/v1/conversations/web:local:a/messages",
-                data=message,
-                files=[("files", (name, data)) for name, data in (files or {}).items()] or None,
+                "/api/v1/conversations/web:local:a/messages", **(form if files else {"json": message})
             )
             sent.raise_for_status()
             run = (await api.get(f"/api/v1/runs/{sent.json()['run']}", params={"wait": 60, "until": "end"})).json()
