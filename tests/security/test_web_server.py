@@ -7,23 +7,16 @@ import json
 import os
 import pty
 import resource
-import shutil
 import socket
-import ssl
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -36,6 +29,7 @@ from gateway.web.http_server import bind, serve
 from tests.channels.web_gateway import TOKEN, Gateway, site_of
 from tests.servers.local import free_port
 from tests.servers.models import Call, ModelServer, Say
+from tests.servers.proxies import PUBLIC, behind_caddy, behind_nginx, browser, make_certificate
 
 ROOT = Path(__file__).parents[2]
 HERE = "/api/v1/conversations/web:local:a"
@@ -309,103 +303,6 @@ async def test_a_listener_on_all_interfaces_is_warned_of(tmp_path: Path) -> None
 
 # --- behind a proxy ---
 
-PUBLIC = "chat.example.test"
-
-
-def _certificate(folder: Path) -> Path:
-    """A certificate of its own for the public name, with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, PUBLIC)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(PUBLIC)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "public.pem"
-    file.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return file
-
-
-DEPLOY = Path(__file__).parents[2] / "deploy"
-
-
-def _site(file: str, changes: Mapping[str, str]) -> str:
-    """A file that ships for the proxy, with this test's names, ports and certificate."""
-    text = (DEPLOY / file).read_text()
-    for shipped, ours in changes.items():
-        assert shipped in text
-        text = text.replace(shipped, ours)
-    return text
-
-
-def _nginx(folder: Path, port: int, upstream: int, certificate: Path) -> Sequence[str]:
-    """Debian's nginx.conf as far as it concerns proxies, and the site that ships."""
-    site = _site(
-        "nginx/interject.conf",
-        {
-            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-            "chat.example.com;\n": f"{PUBLIC};\n",
-            "/etc/letsencrypt/live/chat.example.com/fullchain.pem": str(certificate),
-            "/etc/letsencrypt/live/chat.example.com/privkey.pem": str(certificate),
-            "127.0.0.1:8321": f"127.0.0.1:{upstream}",
-        },
-    )
-    (folder / "nginx.conf").write_text(
-        f"""\
-daemon off; pid {folder}/nginx.pid; error_log stderr;
-events {{ worker_connections 768; }}
-http {{
-  sendfile on; tcp_nopush on; gzip on; access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  {site}
-}}
-"""
-    )
-    return ("nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr")
-
-
-def _caddy(folder: Path, port: int, upstream: int, certificate: Path) -> Sequence[str]:
-    address = f"https://{PUBLIC}:{port} {{\n\tbind 127.0.0.1\n\ttls {certificate} {certificate}"
-    changes = {"https://chat.example.com {": address, "127.0.0.1:8321": f"127.0.0.1:{upstream}"}
-    site = _site("caddy/Caddyfile", changes)
-    options = "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"
-    (folder / "Caddyfile").write_text(options + site)
-    return ("caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile")
-
-
-PROXIES = {"nginx": _nginx, "caddy": _caddy}
-
-
-@asynccontextmanager
-async def _process(folder: Path, command: Sequence[str]) -> AsyncIterator[Process]:
-    environment = {"PATH": f"{os.environ['PATH']}:/usr/sbin", "HOME": str(folder), "XDG_DATA_HOME": str(folder)}
-    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=DEVNULL, stderr=DEVNULL)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-async def _answers(port: int) -> None:
-    """Returns when somebody listens there."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-                continue
-            writer.close()
-            return
-
 
 @dataclass(frozen=True)
 class Public:
@@ -416,44 +313,23 @@ class Public:
     certificate: Path
 
     def browser(self, **headers: str) -> httpx.AsyncClient:
-        """A browser that resolves the public name to this machine."""
-        port = int(self.url.rpartition(":")[2])
-        trust = ssl.create_default_context(cafile=str(self.certificate))
-        headers = {"Host": f"{PUBLIC}:{port}"} | headers
-        return httpx.AsyncClient(
-            transport=_ToThisMachine(trust), base_url=self.url, headers=headers, timeout=30, trust_env=False
-        )
+        return browser(self.url, self.certificate, headers)
 
 
-class _ToThisMachine(httpx.AsyncHTTPTransport):
-    def __init__(self, trust: ssl.SSLContext) -> None:
-        super().__init__(verify=trust)
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        local = httpx.Request(
-            request.method,
-            request.url.copy_with(host="127.0.0.1"),
-            headers=request.headers,
-            stream=request.stream,
-            extensions={**request.extensions, "sni_hostname": PUBLIC},
-        )
-        return await super().handle_async_request(local)
+PROXIES = {"nginx": behind_nginx, "caddy": behind_caddy}
 
 
 @pytest.fixture(params=PROXIES)
 async def public(request: pytest.FixtureRequest, tmp_path: Path, models: ModelServer) -> AsyncIterator[Public]:
-    path = f"{os.environ['PATH']}:/usr/sbin"
-    if shutil.which(request.param, path=path) is None:
-        pytest.skip(f"{request.param} is not installed")
     port = free_port()
     url = f"https://{PUBLIC}:{port}"
-    certificate = _certificate(tmp_path)
+    certificate = make_certificate(tmp_path)
     settings = _settings(models).replace("port = 0\n", f'port = 0\nurl = "{url}"\n')
-    async with running(tmp_path, settings) as gateway:
-        command = PROXIES[request.param](tmp_path, port, gateway.port, certificate)
-        async with _process(tmp_path, command):
-            await _answers(port)
-            yield Public(url, gateway, certificate)
+    async with (
+        running(tmp_path, settings) as gateway,
+        PROXIES[request.param](tmp_path, port, {8321: gateway.port}, certificate),
+    ):
+        yield Public(url, gateway, certificate)
 
 
 async def test_behind_a_proxy_the_page_signs_in_posts_and_streams(public: Public, models: ModelServer) -> None:
