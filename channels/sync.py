@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Generic, Literal, Protocol, TypeVar
 
+from agent.media import MediaUnavailable
 from channels.channel import (
     ChatMoved,
     Ledger,
@@ -281,6 +282,9 @@ class _Sync(Generic[Content]):
             if self._counts_as_refused(batch[0]):
                 raise Refused(str(error)) from error
             raise
+        except MediaUnavailable as error:
+            await self._not_sent(batch, repeat)
+            raise Unreachable(str(error)) from error
         except (RetryLater, Unreachable, ChatMoved, Undeliverable):
             await self._not_sent(batch, repeat)
             raise

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import TypeAdapter
 
-from agent.media import Attachment, MediaError, MediaStore
+from agent.media import Attachment, MediaError, MediaStore, MediaUnavailable
 from channels.address import Address, Sender
 from channels.channel import Channel, ChannelError, FileUnavailable, RetryLater, TalkReader, Unreachable
 from channels.message import STORED, FileRef, ForeignText, ThreadRoot
@@ -306,7 +306,7 @@ class AttachmentFetcher:
             if attachment is None:
                 async with self._slots.hold(person):
                     data = await self._retry(row.address, lambda channel: channel.fetch(file))
-                    attachment = await self._media.put(data, file.name)
+                    attachment = await self._store_file(data, file.name)
         except (_NotAvailable, MediaError) as error:
             return _Fetched(None, f"The file {file.name} is not available: {error}.")
         except Exception as error:
@@ -316,6 +316,17 @@ class AttachmentFetcher:
             read = await self.read_file(attachment)
         found = _Fetched(attachment, read.note, taken=read.taken, is_unreadable=read.is_unreadable)
         return found.from_outside(file.foreign) if file.foreign else found
+
+    async def _store_file(self, data: bytes, name: str) -> Attachment:
+        """Waits until the media store works: what people have sent is not lost."""
+        pause = 1.0
+        while True:
+            try:
+                return await self._media.put(data, name)
+            except MediaUnavailable as error:
+                log.error("a file cannot be stored, trying again: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(MAX_PAUSE, 2 * pause)
 
     async def _retry(self, address: Address, get: Callable[[Channel], Awaitable[T]]) -> T:
         """Raises `_NotAvailable`, after some minutes at most."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from agent.media import MediaUnavailable
 from channels.channel import (
     Ledger,
     OutcomeUnknown,
@@ -194,11 +195,19 @@ async def test_a_lost_answer_is_repeated_once_and_says_so_for_good() -> None:
     assert board.screen == ["one", "ONE (repeat?)", "two"]
 
 
-@pytest.mark.parametrize("error", [RetryLater(1), Unreachable("down"), Undeliverable("gone")])
-async def test_what_certainly_was_not_sent_is_sent_without_a_note(error: Exception) -> None:
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (RetryLater(1), RetryLater),
+        (Unreachable("down"), Unreachable),
+        (Undeliverable("gone"), Undeliverable),
+        (MediaUnavailable("the bucket is away"), Unreachable),
+    ],
+)
+async def test_what_certainly_was_not_sent_is_sent_without_a_note(error: Exception, raised: type[Exception]) -> None:
     board, ledger = Board(), MemoryLedger()
     board.errors = [error]
-    with pytest.raises(type(error)):
+    with pytest.raises(raised):
         await show(board, ledger, "a=one")
     await show(board, ledger, "a=one")
     assert board.screen == ["one"]

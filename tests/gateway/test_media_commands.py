@@ -110,7 +110,7 @@ async def test_files_are_copied_into_a_bucket_and_back_and_only_what_is_missing(
     back = tmp_path / "back again"
     code, printed = await desk.call("media", "copy", f"s3://{BUCKET}/new/place", back.as_uri(), "--json")
     assert (code, in_folder(back)) == (0, files)
-    assert json.loads(printed.splitlines()[-1])["files"] == 34
+    assert json.loads(printed.splitlines()[0])["files"] == 34
 
 
 async def test_a_copy_that_was_interrupted_goes_on(desk: Desk, s3: S3, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ Path-style addresses only. `requests` are the methods and paths of all requests,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -70,6 +71,7 @@ class S3(LocalServer):
         self._denied: set[str] = set()
         self._allowed = 0
         self._failures: list[int] = []
+        self._changed = asyncio.Condition()
 
     # For tests
 
@@ -95,6 +97,11 @@ class S3(LocalServer):
     def fail(self, status: int, times: int) -> None:
         self._failures += [status] * times
 
+    async def asked(self, method: str, times: int) -> None:
+        """Waits until there were so many requests of this method."""
+        async with asyncio.timeout(60), self._changed:
+            await self._changed.wait_for(lambda: self.count(method) >= times)
+
     def count(self, method: str) -> int:
         return Counter(method for method, _ in self.requests)[method]
 
@@ -107,6 +114,8 @@ class S3(LocalServer):
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.path))
+        async with self._changed:
+            self._changed.notify_all()
         try:
             if self._failures:
                 raise Refused(self._failures.pop(0), "SlowDown", "Please reduce your request rate.")
