@@ -6,6 +6,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Callable
+from html import escape
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -33,14 +34,19 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_SIGN_IN_PAGE = """<!doctype html>
+_PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Interject: sign-in link required</title><link rel="stylesheet" href="/page/style.css">
-<main class="sign-in"><h1>Sign-in link required</h1>
-<p>Open the link that Interject printed when it started, or that <code>interject web-token show</code> prints.
-It ends in <code>?token=…</code> and signs this browser in.</p>
+<title>Interject: {title}</title><link rel="stylesheet" href="/page/style.css">
+<main class="sign-in"><h1>{title}</h1>
+<p>{text}</p>
 <p><a href="/">Try again</a></p></main></html>
 """
+
+_SIGN_IN_PAGE = _PAGE.format(
+    title="Sign-in link required",
+    text="Open the link that Interject printed when it started, or that <code>interject web-token show</code> prints.\n"
+    "It ends in <code>?token=…</code> and signs this browser in.",
+)
 
 
 class Site:
@@ -131,7 +137,7 @@ class AccessGuard:
         try:
             name = self._site.proxies.person(request)
         except BadIdentity as error:
-            return _refuse(400, str(error))
+            return _refusal_page(400, str(error))
         if name is not None:
             return self._answer_person(request, name)
         if self._is_token(request.cookies.get(self._site.cookie_name(request))):
@@ -145,7 +151,7 @@ class AccessGuard:
     def _answer_person(self, request: HTTPConnection, name: str) -> Response | None:
         """People whom a proxy has signed in get the page. What it shows is asked of the API, which has a guard too."""
         if not self._admits(name):
-            return _refuse(403, f'"{name}" may not write to the agent. The operator adds them to allow in [web].')
+            return _refusal_page(403, f"{name} may not write to the agent. The operator adds people to allow in [web].")
         return None
 
     def _sign_in(self, request: HTTPConnection) -> Response:
@@ -191,6 +197,11 @@ def _is_ip(host: str) -> bool:
 
 def _refuse(status: int, message: str) -> Response:
     return JSONResponse({"error": message}, status)
+
+
+def _refusal_page(status: int, message: str) -> Response:
+    """For people whom a proxy has signed in: another link does not help them."""
+    return HTMLResponse(_PAGE.format(title="No access", text=escape(message)), status)
 
 
 class SecurityHeaders:

@@ -170,6 +170,23 @@ async def test_a_link_is_sent_in_a_direct_chat_only_and_the_newest_counts(
             assert (await client.post("/sign-in", json={"code": new})).status_code == 200
 
 
+async def test_without_an_address_the_bot_says_what_the_operator_sets(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with control_api(tmp_path, api, models, access=ACCESS) as control:
+        ann = api.private(7, "Ann")
+        await ann.say("/login")
+        told = await ann.hear("There is no address")
+        assert 'url = "https://chat.example.com" in the section [web]' in told.text
+        assert control.url not in told.text
+        body = {"client_id": "message-1", "text": "/login", "as": "command"}
+        await control.client.post("/conversations/web:local:a/messages", json=body)
+        history = (await control.client.get("/conversations/web:local:a/history")).text
+        # The owner, who is on this machine, is told where; the secret is in no chat.
+        assert f"the owner signs in at <{control.url}>" in history
+        assert control.token not in history
+
+
 async def test_a_program_gets_no_link_in_somebody_elses_chat(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     async with site(tmp_path, api, models) as control:
         admin = api.private(1, "Root")

@@ -199,10 +199,12 @@ async def test_a_header_that_names_nobody_is_refused(
 
 
 async def test_who_is_on_no_list_is_refused(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
-    async with site(tmp_path, api, models, web('allow = ["ann"]')) as control, browser(control, "eve") as eve:
+    name = "<script>eve</script>"
+    async with site(tmp_path, api, models, web('allow = ["ann"]')) as control, browser(control, name) as eve:
         asked, page = await eve.get("/api/v1/session"), await eve.get("/")
     assert (asked.status_code, asked.json()["code"], page.status_code) == (403, "not_admitted", 403)
     assert "allow in [web]" in asked.json()["detail"]
+    assert ("No access" in page.text, "<script>" in page.text) == (True, False)
 
 
 @pytest.mark.parametrize(

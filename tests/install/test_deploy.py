@@ -1,4 +1,4 @@
-"""What ships for containers. The sites of proxies run in `tests/security/test_web_server.py` and `test_single_sign_on.py`."""
+"""What ships for containers. Sites of proxies: `tests/security/test_web_server.py` and `test_single_sign_on.py`."""
 
 from __future__ import annotations
 

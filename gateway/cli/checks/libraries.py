@@ -43,6 +43,8 @@ def _needed(settings: Settings) -> dict[str, str]:
         needed["otel"] = "[telemetry] endpoint"
     if settings.store.url.startswith("postgres"):
         needed["postgres"] = "[store] url"
+    if settings.media.is_bucket:
+        needed["s3"] = "[media] url"
     return needed
 
 
