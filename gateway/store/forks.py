@@ -80,7 +80,7 @@ _history = (
         or_(~turns.c.undone, turns.c.number == bindparam("last")),
     )
     .order_by(turns.c.number.desc())
-    .limit(MAX_TURNS)
+    .limit(bindparam("most"))
 )
 _messages = select(inbox).where(inbox.c.turn.in_(bindparam("ids", expanding=True))).order_by(inbox.c.id)
 _uses = select(media_uses).where(
@@ -101,12 +101,13 @@ _REFERRING = ('"messages_read"', '"input_ended"', '"compacted"')
 """Kinds of entries that name messages or turns."""
 
 
-def fork(connection: Connection, wanted: Fork) -> ForkOutcome:
-    """Makes the new conversation. Approvals that hold for the whole conversation and running work stay behind."""
+def fork(connection: Connection, wanted: Fork, most: int = MAX_TURNS) -> ForkOutcome:
+    """Makes the new conversation, with the newest `most` turns of the history. Approvals that hold for the whole
+    conversation and running work stay behind."""
     last = _last_turn(connection, wanted)
     if isinstance(last, str):
         return last
-    of_history = {"session": wanted.session, "of_generation": last.generation, "last": last.number}
+    of_history = {"session": wanted.session, "of_generation": last.generation, "last": last.number, "most": most}
     found = connection.execute(_history, of_history).all()[::-1]
     if not _begin(connection, wanted, found):
         return "exists"
@@ -158,7 +159,7 @@ def _begin(connection: Connection, wanted: Fork, found: Sequence[AnyRow]) -> boo
         "last_at": now,
     }
     statement = upsert.insert(sessions).values(values).on_conflict_do_nothing(index_elements=["key"])
-    return connection.execute(statement).rowcount > 0
+    return connection.execute(statement.returning(sessions.c.key)).first() is not None
 
 
 def _copy_rows(connection: Connection, wanted: Fork, found: Sequence[AnyRow]) -> _Copies:

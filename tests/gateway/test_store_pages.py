@@ -25,6 +25,8 @@ from tests.gateway.notes import ANSWER, COMPLETED, HERE, SESSION, message
 
 T = TypeVar("T")
 
+pytestmark = pytest.mark.engines
+
 WORKER = "writer"
 
 
@@ -126,6 +128,7 @@ async def test_messages_that_come_after_a_page_was_read_change_no_later_page(sto
     assert (shown(before), before.before) == (["one", "reply"], None)
 
 
+@pytest.mark.engines("sqlite")
 async def test_a_page_costs_what_it_shows_however_long_the_history_is(tmp_path: Path) -> None:
     counted: list[list[int]] = []
     async with sqlite(tmp_path) as store:
@@ -206,6 +209,7 @@ async def test_a_list_has_what_was_asked_for(store: Store, asked: ListedConversa
     assert [each.address.chat for each in page] == chats
 
 
+@pytest.mark.engines("sqlite")
 async def test_a_list_costs_what_it_shows_however_many_conversations_there_are(tmp_path: Path) -> None:
     lists: dict[str, Callable[[Connection], object]] = {
         "newest": lambda of: conversation_page(of, ListedConversations(("telegram", "web")), 10),
