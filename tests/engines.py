@@ -42,6 +42,7 @@ class Engines:
         self._server: Postgres | None = None
         self._made: dict[Path, str] = {}
         self._beside: dict[Path, psycopg.Connection[Any]] = {}
+        self._refusals: dict[tuple[Path, str], list[str]] = {}
 
     @contextmanager
     def of(self, kind: Kind) -> Iterator[None]:
@@ -51,6 +52,7 @@ class Engines:
             yield
         finally:
             self.kind = _USUAL
+            self._refusals.clear()
             for file in list(self._made):
                 self.remove(file)
 
@@ -68,7 +70,7 @@ class Engines:
         if self.kind == "sqlite":
             with closing(sqlite3.connect(file)) as connection, connection:
                 return list(connection.execute(statement, values))
-        if file not in self._beside:
+        if file not in self._beside or self._beside[file].closed:
             opened = psycopg.connect(self.url(file), autocommit=True)
             opened.adapters.register_loader("jsonb", TextLoader)
             self._beside[file] = opened
@@ -76,23 +78,24 @@ class Engines:
         cursor = self._beside[file].execute(placed.encode(), values or None)
         return cursor.fetchall() if cursor.description else []
 
-    def refuse(self, file: Path, table: str, event: str = "INSERT", when: str = "TRUE") -> None:
+    def refuse(
+        self, file: Path, table: str, event: str = "INSERT", when: str = "TRUE", reason: str = "no room"
+    ) -> None:
         """The database refuses to write to the table, as with a full disk, until `allow`. `event` is INSERT, UPDATE,
         DELETE or UPDATE OF a column, `when` a condition on the rows OLD and NEW."""
+        name = f"refuse_{event.split()[0].lower()}_{table}"
+        trigger = f"CREATE TRIGGER {name} BEFORE {event} ON {table}"
         if self.kind == "sqlite":
-            refusal = "BEGIN SELECT RAISE(ABORT, 'no room'); END"
-            self.sql(file, f"CREATE TRIGGER refuse_{table} BEFORE {event} ON {table} WHEN {when} {refusal}")
-            return
-        body = f"BEGIN IF {when} THEN RAISE EXCEPTION 'no room'; END IF; RETURN coalesce(NEW, OLD); END"
-        self.sql(file, f"CREATE FUNCTION refuse_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
-        each = f"FOR EACH ROW EXECUTE FUNCTION refuse_{table}()"
-        self.sql(file, f"CREATE TRIGGER refuse_{table} BEFORE {event} ON {table} {each}")
+            self.sql(file, f"{trigger} WHEN {when} BEGIN SELECT RAISE(ABORT, '{reason}'); END")
+        else:
+            body = f"BEGIN IF {when} THEN RAISE EXCEPTION '{reason}'; END IF; RETURN coalesce(NEW, OLD); END"
+            self.sql(file, f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$")
+            self.sql(file, f"{trigger} FOR EACH ROW EXECUTE FUNCTION {name}()")
+        self._refusals.setdefault((file, table), []).append(name)
 
     def allow(self, file: Path, table: str) -> None:
-        if self.kind == "sqlite":
-            self.sql(file, f"DROP TRIGGER refuse_{table}")
-        else:
-            self.sql(file, f"DROP FUNCTION refuse_{table} CASCADE")
+        for name in self._refusals.pop((file, table)):
+            self.sql(file, f"DROP TRIGGER {name}" if self.kind == "sqlite" else f"DROP FUNCTION {name} CASCADE")
 
     def server(self) -> Postgres:
         if self._server is None:

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 from zlib import crc32
@@ -25,9 +26,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from gateway.sessions import conversation_of
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed, StoreUnreachable
-from gateway.store.postgres_database import explain, is_lost, open_database
+from gateway.store.postgres_database import MAX_IDLE, explain, is_lost, open_database
 from gateway.store.schema import inbox, turns
-from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTurn, Scope, Whole
+from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope, Whole
 from gateway.store.writer import OnCommitted, Writer, untold
 
 log = logging.getLogger(__name__)
@@ -67,24 +68,27 @@ _status = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))")
 
 
 @asynccontextmanager
-async def open_postgres(url: URL, committed: OnCommitted = untold) -> AsyncIterator[PostgresEngine]:
-    """The database at the URL, created or migrated first. `committed` is told of each transaction.
+async def open_postgres(
+    url: URL, committed: OnCommitted = untold, *, patience: float = PATIENCE, max_idle: float = MAX_IDLE
+) -> AsyncIterator[PostgresEngine]:
+    """The database at the URL, created or migrated first. `committed` is told of each transaction. While the server
+    does not answer, each call is tried again for `patience` seconds; the server ends a transaction that waits for this
+    process for longer than `max_idle` seconds.
 
     Raises `StoreTooNew`, `StoreCorrupt`, `StoreUnreachable` or `StoreFailed`.
     """
-    database = await asyncio.to_thread(open_database, url, LANES + READERS)
+    database = await asyncio.to_thread(open_database, url, LANES + READERS, max_idle=max_idle)
+    server = _Server(database, url, patience)
     try:
         sessions = _Sessions()
         async with AsyncExitStack() as stack:
             closing = threading.Event()
             lanes = [
-                await stack.enter_async_context(
-                    Writer(_ServerTransactions(database, url, sessions, closing), committed)
-                )
+                await stack.enter_async_context(Writer(_ServerTransactions(server, sessions, closing), committed))
                 for _ in range(LANES)
             ]
             stack.callback(closing.set)
-            engine = PostgresEngine(database, url, lanes, sessions)
+            engine = PostgresEngine(server, lanes, sessions)
             try:
                 yield engine
             finally:
@@ -98,9 +102,8 @@ class PostgresEngine:
 
     is_shared = True
 
-    def __init__(self, database: Database, url: URL, lanes: Sequence[Writer], sessions: _Sessions) -> None:
-        self._database = database
-        self._url = url
+    def __init__(self, server: _Server, lanes: Sequence[Writer], sessions: _Sessions) -> None:
+        self._server = server
         self._lanes = lanes
         self._sessions = sessions
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
@@ -123,7 +126,7 @@ class PostgresEngine:
         match scope:
             case Whole():
                 name = ""
-            case Apart(name):
+            case Apart(name) | OfTable(name):
                 pass
             case OfSession(key):
                 name = conversation_of(key)
@@ -133,12 +136,12 @@ class PostgresEngine:
 
     def _read(self, query: Job[T]) -> T:
         try:
-            return _patiently(partial(self._read_once, query), self._url)
+            return self._server.patiently(partial(self._read_once, query))
         except DBAPIError as error:
-            raise explain(self._url, error) from error
+            raise self._server.explain(error) from error
 
     def _read_once(self, query: Job[T]) -> T:
-        with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._server.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return query(connection)
 
 
@@ -166,9 +169,8 @@ class _Sessions:
 class _ServerTransactions:
     """Implements `gateway.store.writer.Transactions` on a connection of its own."""
 
-    def __init__(self, database: Database, url: URL, sessions: _Sessions, closing: threading.Event) -> None:
-        self._database = database
-        self._url = url
+    def __init__(self, server: _Server, sessions: _Sessions, closing: threading.Event) -> None:
+        self._server = server
         self._sessions = sessions
         self._closing = closing
 
@@ -176,7 +178,7 @@ class _ServerTransactions:
         conflicts = 0
         while True:
             try:
-                return _patiently(partial(self._run_once, jobs), self._url)
+                return self._server.patiently(partial(self._run_once, jobs))
             except DBAPIError as error:
                 conflicts += 1
                 if conflicts == MAX_CONFLICTS or getattr(error.orig, "sqlstate", None) not in _CONFLICTS:
@@ -184,14 +186,14 @@ class _ServerTransactions:
                 log.debug("a transaction is run again: %s", error.orig)
 
     def run_alone(self, job: Job[T]) -> T:
-        with self._database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._server.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return job(connection)
 
     def explain(self, error: DBAPIError) -> StoreFailed:
-        return explain(self._url, error)
+        return self._server.explain(error)
 
     def _run_once(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
-        with self._database.connect() as connection:
+        with self._server.database.connect() as connection:
             transaction = connection.begin()
             number = self._lock(connection, [scope for _, scope in jobs])
             results = [job(connection) for job, _ in jobs]
@@ -207,7 +209,8 @@ class _ServerTransactions:
         if any(isinstance(scope, Whole) for scope in scopes):
             locks = [f"pg_advisory_xact_lock({_OTHERS}, {_ALL})"]
         else:
-            numbers = sorted({_number(session) for session in self._conversations(connection, scopes)})
+            tables = {f"table {scope.name}" for scope in scopes if isinstance(scope, OfTable)}
+            numbers = sorted({_number(name) for name in tables | self._conversations(connection, scopes)})
             locks = [
                 f"pg_advisory_xact_lock_shared({_OTHERS}, {_ALL})",
                 *(f"pg_advisory_xact_lock({_OTHERS}, {number})" for number in numbers),
@@ -239,12 +242,12 @@ class _ServerTransactions:
         server says so, or the store closes. Raises `DBAPIError` or `StoreUnreachable`."""
 
         def ask() -> str | None:
-            with self._database.connect() as connection:
+            with self._server.database.connect() as connection:
                 return connection.execute(_status, {"id": number}).scalar()
 
         while True:
             try:
-                status = _patiently(ask, self._url)
+                status = self._server.patiently(ask)
             except StoreUnreachable:
                 # Nothing may be said about the write before that is known.
                 if self._closing.is_set():
@@ -257,23 +260,35 @@ class _ServerTransactions:
             return status == "committed"
 
 
-def _patiently(attempt: Callable[[], T], url: URL) -> T:
-    """The result; tries again for a while when the connection is lost. Raises `StoreUnreachable`."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return attempt()
-        except SQLAlchemyError as error:
-            if not is_lost(error):
-                raise
-            if time.monotonic() > until:
-                raise StoreUnreachable(str(explain(url, error))) from error
-            time.sleep(PAUSE)
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """The database, and for how many seconds a call is tried again while it cannot be reached."""
+
+    database: Database
+    url: URL
+    patience: float
+
+    def patiently(self, attempt: Callable[[], T]) -> T:
+        """The result; tries again for a while when the connection is lost. Raises `StoreUnreachable`."""
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                return attempt()
+            except SQLAlchemyError as error:
+                if not is_lost(error):
+                    raise
+                if time.monotonic() > until:
+                    raise StoreUnreachable(str(explain(self.url, error))) from error
+                time.sleep(PAUSE)
+
+    def explain(self, error: DBAPIError) -> StoreFailed:
+        return explain(self.url, error)
 
 
-def _number(conversation: str) -> int:
-    """The number of a conversation's lock, from 1 to 2^31 - 1. Conversations that share one only wait longer."""
-    return crc32(conversation.encode("utf-8", "replace")) % 0x7FFFFFFE + 1
+def _number(name: str) -> int:
+    """The number of the lock of a conversation or a table, from 1 to 2^31 - 1. Those that share one only wait
+    longer."""
+    return crc32(name.encode("utf-8", "replace")) % 0x7FFFFFFE + 1
 
 
 def _vacuum(connection: Connection) -> None:

@@ -60,10 +60,10 @@ COMMAND = "interject command"
 """How connections of commands are named in the server's list; those of gateways are named `interject`."""
 
 
-def open_database(url: URL, connections: int) -> Engine:
-    """The database with its newest schema, or one that is newer and can be used. Raises `StoreTooNew`, `StoreCorrupt`,
-    `StoreUnreachable` or `StoreFailed`."""
-    engine = connect(url, connections)
+def open_database(url: URL, connections: int, *, max_idle: float = MAX_IDLE) -> Engine:
+    """The database with its newest schema, or one that is newer and can be used; see `connect`. Raises `StoreTooNew`,
+    `StoreCorrupt`, `StoreUnreachable` or `StoreFailed`."""
+    engine = connect(url, connections, max_idle=max_idle)
     try:
         _make_current(engine, url)
     except SQLAlchemyError as error:

@@ -1,4 +1,18 @@
-"""Scopes: what a write belongs to, and so what else must not be written at the same time."""
+"""Scopes: what a write belongs to, and so what else must not be written at the same time.
+
+The scope of a new operation follows from what it *decides*. In PostgreSQL a statement sees what was committed before it
+began (READ COMMITTED): what one statement has read may have changed when the next one writes. So
+
+- an operation that reads rows and writes because of them needs a scope in which everybody writes such rows: those of a
+  conversation `OfSession` (or `OfTurn`, `OfMessage`, which are looked up), those of a table that belongs to nobody
+  `OfTable`;
+- one that only reads, only inserts, or decides within one statement (`UPDATE ... WHERE`, `ON CONFLICT`) is `Apart`;
+- one that decides over rows of several conversations is `Whole`. It stops all writing of all processes, so nothing may
+  be `Whole` that happens with each message or step.
+
+Rows that come with others in one transaction (usage, audit, uses of media) are inserted only and need nothing. A number
+that the database has given is no order of commits: who reads on from the last one looks back a little.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +50,21 @@ class OfMessage:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Rows of its own, which no operation reads to decide about others: writes with the same name follow one another,
-    and run beside all others but `Whole` ones."""
+    """Rows of its own, which no operation reads to decide about others. Those of this process with the same name follow
+    one another; they run beside all others but `Whole` ones."""
 
     name: str
 
 
-Scope = Whole | OfSession | OfTurn | OfMessage | Apart
+@dataclass(frozen=True, slots=True)
+class OfTable:
+    """Rows of no conversation, which operations read to decide about others of them: writes with the same name take
+    place one after another, beside all others but `Whole` ones."""
+
+    name: str
+
+
+Scope = Whole | OfSession | OfTurn | OfMessage | OfTable | Apart
 
 ScopeOf = Callable[[tuple[Any, ...], dict[str, Any]], Scope]
 """The scope of one call, from its arguments."""
@@ -72,10 +94,19 @@ def by(name: str, make: Callable[[Any], Scope]) -> Rule:
     return rule
 
 
+def always(scope: Scope) -> Rule:
+    return lambda operation, injected: lambda args, kwargs: scope
+
+
 def apart(name: str) -> Rule:
     """The operation's rows are apart from all others, under this name."""
-    scope = Apart(name)
-    return lambda operation, injected: lambda args, kwargs: scope
+    return always(Apart(name))
+
+
+of_pairs = always(OfTable("pairs"))
+of_keys = always(OfTable("keys"))
+of_identities = always(OfTable("identities"))
+of_settings = always(OfTable("settings"))
 
 
 by_session = by("session", OfSession)

@@ -72,6 +72,10 @@ from gateway.store.scope import (
     by_row,
     by_session,
     by_turn,
+    of_identities,
+    of_keys,
+    of_pairs,
+    of_settings,
     whole,
 )
 from gateway.store.sqlite import open_sqlite
@@ -199,7 +203,7 @@ class Store:
 
     # Questions and decisions
     open_question = writes(questions.open_question, by_session)
-    answer_in_reaction = writes(reactions.answer_in_reaction)
+    answer_in_reaction = writes(reactions.answer_in_reaction, apart("reactions"))
     choose = writes(questions.choose, by_command)
     decide = writes(decisions.decide, by_command)
     asking_turns = reads(requests.asking_turns)
@@ -230,7 +234,7 @@ class Store:
     undo = writes(undo.undo, by_session)
     answer = writes_as_worker(command_turns.answer, by_command)
     compact = writes_as_worker(command_turns.compact, by_command)
-    say = writes_as_worker(command_turns.say)
+    say = writes_as_worker(command_turns.say, by_session)
     begin_side_question = writes_as_worker(command_turns.begin_side_question, by_command)
     resume_side_question = writes_as_worker(command_turns.resume_side_question, by_turn)
     turn = reads(reading.turn)
@@ -288,6 +292,7 @@ class Store:
     traced = reads(traces.traced)
     conversation_rows = reads(overview.conversation_rows)
     parked_turns = reads(overview.parked_turns)
+    running_elsewhere = writes_as_worker(overview.running_elsewhere, apart("workers"))
     queues = reads(overview.queues)
     places = reads(overview.places)
     overview = reads(overview.overview)
@@ -308,15 +313,15 @@ class Store:
     redeliver = writes_as_worker(delivery.redeliver)
 
     # Channels
-    request_pairing = writes(pairing.request)
-    approve_pairing = writes(pairing.approve)
+    request_pairing = writes(pairing.request, of_pairs)
+    approve_pairing = writes(pairing.approve, of_pairs)
     revoke_pairing = writes(revocation.revoke)
     take_back_access = writes(revocation.take_back)
-    active_people = writes(revocation.active_people)
+    active_people = writes(revocation.active_people, apart("people"))
     pairings = writes(pairing.every, apart("pairs"))
     requested_stops = writes(pairing.requested_stops, apart("pairs"))
-    resolve_names = writes(identities.resolve, apart("identities"))
-    keep_identities = writes(identities.keep_only)
+    resolve_names = writes(identities.resolve, of_identities)
+    keep_identities = writes(identities.keep_only, of_identities)
     identities = writes(identities.all_identities, apart("identities"))
     strangers = writes(strangers.newest, apart("strangers"))
     keep_cursors = writes(cursors.save, apart("cursors"))
@@ -327,8 +332,8 @@ class Store:
     merge_address = writes(moves.merge)
 
     # API keys
-    create_api_key = writes(api_keys.create)
-    revoke_api_key = writes(api_keys.revoke)
+    create_api_key = writes(api_keys.create, of_keys)
+    revoke_api_key = writes(api_keys.revoke, of_keys)
     note_key_used = writes(api_keys.used, apart("keys"))
     api_keys = writes(api_keys.every, apart("keys"))
 
@@ -342,12 +347,12 @@ class Store:
     audit_since = reads(audit.since)
     record_audit = writes(audit.record, apart("audit"))
     settings_salt = writes(audit.settings_salt, apart("audit"))
-    record_settings = writes(audit.record_settings)
+    record_settings = writes(audit.record_settings, of_settings)
 
     # Deletion and export
     exported = reads(export.conversation)
     request_deletion = writes(deletion.request)
-    unfinished_deletions = writes(deletion.unfinished)
+    unfinished_deletions = writes(deletion.unfinished, apart("deletions"))
     carry_out_deletion = writes(deletion.carry_out)
     deletion_result = writes(deletion.result, apart("deletions"))
     deletions_done = writes(deletion.done)

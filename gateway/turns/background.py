@@ -21,6 +21,7 @@ from gateway.sessions import is_child
 from gateway.store import background_rows, records
 from gateway.store.background import DEFAULT_LIMITS, Limits
 from gateway.store.records import BackgroundResult, BackgroundRow
+from gateway.store.scope import Apart, OfSession
 from gateway.turns.background_calls import BackgroundCalls
 from gateway.turns.background_records import BackgroundRecords, BackgroundStore
 from gateway.turns.budgets import person_on
@@ -85,7 +86,9 @@ class BackgroundWork:
         """The delegated task that the turn works on, if it does."""
         if not is_child(record.session):
             return None
-        row = await self._stored.write(lambda connection: background_rows.task_of(connection, record.session))
+        row = await self._stored.write(
+            lambda connection: background_rows.task_of(connection, record.session), OfSession(record.session)
+        )
         return None if row is None or row.delegated is None else Task(row.delegated, row.depth)
 
     def prepare(
@@ -118,7 +121,9 @@ class BackgroundWork:
         """Resumes the tasks among what another worker has left; its calls are lost. `awaiting` are the turns that
         waited for tasks, and whether they still do. Turns may run already."""
         for row_id in left:
-            row = await self._stored.write_until_stored(partial(background_rows.by_id, row_id=row_id))
+            row = await self._stored.write_until_stored(
+                partial(background_rows.by_id, row_id=row_id), Apart("background")
+            )
             if row.kind == "call":
                 await self._calls.lost(row)
             else:

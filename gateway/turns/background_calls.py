@@ -18,6 +18,7 @@ from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.store import background, records
 from gateway.store.background import Limits
 from gateway.store.records import BackgroundResult, BackgroundRow, Finished
+from gateway.store.scope import OfSession
 from gateway.turns.background_records import BackgroundRecords
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ class BackgroundCalls:
         mask: Callable[[str], str],
     ) -> str:
         """Takes over the turn's running call; its handle. `costs` are stored with its end. Raises `BackgroundError`."""
-        row = await self._stored.begin(lambda connection: background.begin_call(connection, record, title, self.limits))
+        row = await self._stored.begin(
+            lambda connection: background.begin_call(connection, record, title, self.limits), OfSession(record.session)
+        )
         self._running[row.id] = _RunningCall(running, shown)
         if self._tasks.closing:
             running.cancel()
@@ -90,7 +93,9 @@ class BackgroundCalls:
         self._running.pop(row.id, None)
 
     async def _end(self, row: BackgroundRow, result: BackgroundResult, spent: tuple[Spent, ...] = ()) -> None:
-        await self._stored.finish(lambda connection: background.end_call(connection, row.id, result, spent))
+        await self._stored.finish(
+            lambda connection: background.end_call(connection, row.id, result, spent), OfSession(row.session)
+        )
 
     def _finished(self, finished: Finished) -> None:
         call = self._running.get(finished.row.id)

@@ -15,6 +15,7 @@ from gateway.store import background, background_rows
 from gateway.store.errors import StoreError
 from gateway.store.pairing import REVOKED
 from gateway.store.records import Arrival, BackgroundResult, BackgroundRow, Finished
+from gateway.store.scope import Apart, OfSession, Scope
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ NOT_STORED = "it cannot be stored at the moment: {error}"
 
 
 class BackgroundStore(Protocol):
-    async def write(self, job: Callable[[Connection], T]) -> T: ...
+    async def write(self, job: Callable[[Connection], T], scope: Scope) -> T: ...
 
 
 class BackgroundRecords:
@@ -39,48 +40,50 @@ class BackgroundRecords:
 
     async def listed(self, session: str) -> tuple[BackgroundRow, ...]:
         """The conversation's background work, as far as it is remembered."""
-        return await self.write(lambda connection: background_rows.listed(connection, session))
+        return await self.write(lambda connection: background_rows.listed(connection, session), OfSession(session))
 
     async def by_handle(self, session: str, handle: str) -> BackgroundRow | None:
-        return await self.write(lambda connection: background_rows.by_handle(connection, session, handle))
+        return await self.write(
+            lambda connection: background_rows.by_handle(connection, session, handle), OfSession(session)
+        )
 
-    # Writing
+    # Writing. The scope is the conversation: its tasks write in it too.
 
-    async def write(self, job: Callable[[Connection], T]) -> T:
+    async def write(self, job: Callable[[Connection], T], scope: Scope) -> T:
         """Raises `StoreError`."""
-        return await self._store.write(job)
+        return await self._store.write(job, scope)
 
-    async def begin(self, job: Callable[[Connection], T]) -> T:
+    async def begin(self, job: Callable[[Connection], T], scope: Scope) -> T:
         """Writes even if the caller is cancelled meanwhile. Raises `BackgroundError`."""
         try:
-            return await shielded(self._store.write(job))
+            return await shielded(self._store.write(job, scope))
         except StoreError as error:
             raise BackgroundError(NOT_STORED.format(error=error)) from error
 
-    async def write_until_stored(self, job: Callable[[Connection], T]) -> T:
-        return await retry_until_stored(lambda: self._store.write(job), "background work cannot be stored")
+    async def write_until_stored(self, job: Callable[[Connection], T], scope: Scope) -> T:
+        return await retry_until_stored(lambda: self._store.write(job, scope), "background work cannot be stored")
 
-    async def finish(self, job: Callable[[Connection], Finished | None]) -> None:
+    async def finish(self, job: Callable[[Connection], Finished | None], scope: Scope) -> None:
         """Stores an end and notifies the listeners; None: it had ended before."""
-        finished = await self.write_until_stored(job)
+        finished = await self.write_until_stored(job, scope)
         if finished is not None:
             self._notify((finished,))
 
-    async def finish_all(self, job: Callable[[Connection], tuple[Finished, ...]]) -> None:
-        self._notify(await self.write_until_stored(job))
+    async def finish_all(self, job: Callable[[Connection], tuple[Finished, ...]], scope: Scope) -> None:
+        self._notify(await self.write_until_stored(job, scope))
 
     async def stop(self, row: BackgroundRow, result: BackgroundResult, *, notify: bool) -> bool:
         """Ends it with this result; False if it had ended before. `notify`: the conversation gets a message about it.
         Raises `StoreError`."""
         finished = await self._store.write(
-            lambda connection: background.stop(connection, row.id, result, notify=notify)
+            lambda connection: background.stop(connection, row.id, result, notify=notify), OfSession(row.session)
         )
         self._notify(finished)
         return bool(finished)
 
     async def follow_stops(self, ids: Collection[int]) -> None:
         """Notifies the listeners of work that was stopped in the database only. Raises `StoreError`."""
-        stopped = await self.write(lambda connection: background_rows.stopped(connection, ids))
+        stopped = await self.write(lambda connection: background_rows.stopped(connection, ids), Apart("background"))
         self._notify(Finished(row, result, stop_reason=REVOKED) for row, result in stopped)
 
     # Telling

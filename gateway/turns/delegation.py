@@ -21,6 +21,7 @@ from gateway.store import background, background_rows, records
 from gateway.store.background import Limits
 from gateway.store.errors import StoreError
 from gateway.store.records import BackgroundResult, BackgroundRow, Finished
+from gateway.store.scope import Apart, OfSession, OfTurn
 from gateway.turns.background_records import BackgroundRecords
 
 log = logging.getLogger(__name__)
@@ -91,14 +92,16 @@ class DelegatedTasks:
 
     async def detach(self, row: BackgroundRow, waiting: asyncio.Task[ToolResult]) -> str:
         """Ends the waiting call while its task goes on; the task's handle."""
-        await self._stored.finish(lambda connection: background.detach(connection, row.id))
+        await self._stored.finish(lambda connection: background.detach(connection, row.id), OfSession(row.session))
         self._resolve(row, None)
         await asyncio.wait({waiting})
         return row.handle
 
     async def steer(self, row: BackgroundRow, text: str) -> bool:
         """Sends a message to the task; False if it has ended. Raises `StoreError`."""
-        arrival = await self._stored.write(lambda connection: background.send_to_task(connection, row, text))
+        arrival = await self._stored.write(
+            lambda connection: background.send_to_task(connection, row, text), OfSession(row.session)
+        )
         self._stored.arrived(arrival)
         return arrival is not None
 
@@ -109,7 +112,9 @@ class DelegatedTasks:
     async def status(self, row: BackgroundRow) -> str:
         """One line, "" if it cannot be read."""
         try:
-            return await self._stored.write(lambda connection: background_rows.status(connection, row))
+            return await self._stored.write(
+                lambda connection: background_rows.status(connection, row), Apart("background")
+            )
         except StoreError as error:
             log.warning("session %s: the status of %s cannot be read: %s", row.session, row.handle, error)
             return ""
@@ -121,7 +126,10 @@ class DelegatedTasks:
             # The turn is about to be abandoned, and makes this call again when it is resumed.
             await asyncio.get_running_loop().create_future()
         row, arrival = await self._stored.begin(
-            lambda connection: background.begin_task(connection, record, call_id, delegated, self.limits, waited=waited)
+            lambda connection: background.begin_task(
+                connection, record, call_id, delegated, self.limits, waited=waited
+            ),
+            OfSession(record.session),
         )
         if row.state == "running":
             self._start_timer(row)
@@ -132,7 +140,10 @@ class DelegatedTasks:
         """For a call made again after a restart, whose task has ended meanwhile."""
         if not row.waited:
             return ToolResult(CAME.format(handle=row.handle))
-        return _tool_result(await self._stored.write(lambda connection: background_rows.outcome(connection, row)))
+        outcome = await self._stored.write(
+            lambda connection: background_rows.outcome(connection, row), OfSession(row.session)
+        )
+        return _tool_result(outcome)
 
     async def _wait(
         self, row: BackgroundRow, answer: asyncio.Future[Finished | None], progress: Callable[[str], Awaitable[None]]
@@ -159,16 +170,16 @@ class DelegatedTasks:
     async def turn_ended(self, record: records.Turn) -> None:
         """The turn's end is stored: nothing waits for its tasks any more, and if it is a task's, the task has ended."""
         if record.id in self._waiting_turns:
-            await self._stored.finish_all(partial(background.settle, turn_id=record.id))
+            await self._stored.finish_all(partial(background.settle, turn_id=record.id), OfSession(record.session))
             self._waiting_turns.discard(record.id)
         if is_child(record.session):
-            await self._stored.finish(partial(background.finish_task, child=record.session))
+            await self._stored.finish(partial(background.finish_task, child=record.session), OfSession(record.session))
 
     async def resume(self, row: BackgroundRow) -> None:
         """Goes on with a task of an earlier process, which may have ended already."""
         assert row.child is not None
         self._start_timer(row)
-        await self._stored.finish(partial(background.finish_task, child=row.child))
+        await self._stored.finish(partial(background.finish_task, child=row.child), OfSession(row.session))
 
     async def resume_waiting(self, awaiting: Iterable[tuple[str, bool]]) -> None:
         """Goes on with the turns of another worker that waited for tasks, or ends their waiting."""
@@ -176,7 +187,7 @@ class DelegatedTasks:
             if waits:
                 self._waiting_turns.add(turn_id)
             else:
-                await self._stored.finish_all(partial(background.settle, turn_id=turn_id))
+                await self._stored.finish_all(partial(background.settle, turn_id=turn_id), OfTurn(turn_id))
 
     def _start_timer(self, row: BackgroundRow) -> None:
         if row.id not in self._timers and not self._tasks.closing:

@@ -88,6 +88,7 @@ def on_screen(chat: Chat) -> list[str]:
 
 
 @pytest.mark.crash
+@pytest.mark.engines
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", [20261121])
 async def test_nothing_is_lost_or_doubled_when_the_process_is_killed(tmp_path: Path, seed: int) -> None:

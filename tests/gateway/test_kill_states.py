@@ -142,6 +142,7 @@ def in_words(request: Request) -> bool:
     return request.body.get("tool_choice") == "none"
 
 
+@pytest.mark.engines
 async def test_killed_while_it_waits_for_an_approval_it_still_waits_and_is_decided_once(tmp_path: Path) -> None:
     async with scene(tmp_path, ASK_FIRST) as play:
         play.model(writes_once)
@@ -181,6 +182,7 @@ async def decided_by_a_process_that_died(play: Scene) -> None:
         assert arrival.decided
 
 
+@pytest.mark.engines
 async def test_killed_in_mid_stream_it_hears_what_was_said_meanwhile_and_answers_once(tmp_path: Path) -> None:
     def answer(request: Request) -> object:
         return Say("One two three four.") if "and four" in request.last_user_text else Say(["One two", Pause()])
@@ -195,6 +197,7 @@ async def test_killed_in_mid_stream_it_hears_what_was_said_meanwhile_and_answers
         assert sum("three" in text for text in play.chat.texts) == 1
 
 
+@pytest.mark.engines
 async def test_killed_in_a_tool_whose_repeat_is_not_safe_the_model_is_told_that_nobody_knows(tmp_path: Path) -> None:
     async with scene(tmp_path) as play:
         play.model(slowly)

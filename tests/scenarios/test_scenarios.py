@@ -13,10 +13,18 @@ from tests.scenarios.reading import Scenario, read
 FILES = sorted(Path(__file__).parent.glob("*.txt"))
 SCENARIOS = [scenario for file in FILES for scenario in read(file)]
 CENTRAL = [scenario for scenario in SCENARIOS if scenario.over_http]
+SHARE = SCENARIOS[::5]
+"""Some of every file; the rules above the store are the same on every engine."""
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.name for scenario in SCENARIOS])
 async def test_the_scenario_comes_out(scenario: Scenario, tmp_path: Path) -> None:
+    await play(scenario, tmp_path)
+
+
+@pytest.mark.engines("postgresql")
+@pytest.mark.parametrize("scenario", SHARE, ids=[scenario.name for scenario in SHARE])
+async def test_the_scenario_comes_out_on_postgresql(scenario: Scenario, tmp_path: Path) -> None:
     await play(scenario, tmp_path)
 
 
