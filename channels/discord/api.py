@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -47,6 +48,12 @@ class Rest(HTTPClient):
         self._budgets: dict[str, _Budget] = {}
         self._bucket_names: dict[str, str] = {}
         self._global_limit_until = 0.0
+        self._ahead = 0.0
+        """Seconds by which Discord's clock is ahead of ours, up to one second more."""
+
+    def now(self) -> float:
+        """Seconds since 1970 on Discord's clock, late by a second at most."""
+        return time.time() + self._ahead
 
     async def request(
         self,
@@ -67,6 +74,7 @@ class Rest(HTTPClient):
         async with self.session.request(route.method, url, headers=headers, timeout=_TIMEOUT, **options) as response:
             body = await json_or_text(response)
             self._update_budget(route, response.headers)
+            self._update_clock(response.headers)
             if response.status < 300:
                 return body
             raise self._error(route, response, body)
@@ -120,6 +128,10 @@ class Rest(HTTPClient):
         if len(self._budgets) >= _MAX_BUDGETS:
             self._budgets = {key: budget for key, budget in self._budgets.items() if budget.until > time.monotonic()}
         self._budgets[self._key(route)] = _Budget(left, until)
+
+    def _update_clock(self, headers: Mapping[str, str]) -> None:
+        with suppress(KeyError, ValueError):
+            self._ahead = parsedate_to_datetime(headers["Date"]).timestamp() - time.time()
 
     def _key(self, route: Route) -> str:
         return f"{self._bucket_names.get(route.key, route.key)}:{route.major_parameters}"

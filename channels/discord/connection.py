@@ -23,9 +23,6 @@ from channels.discord.progress import Progress
 
 log = logging.getLogger(__name__)
 
-Receive = Callable[[str, Json, int], None]
-"""Called with each event's name, raw data and number in the session, in the order of arrival, before anything else
-happens."""
 
 EVENTS = (
     *("READY", "RESUMED", "GUILD_CREATE", "GUILD_DELETE", "GUILD_ROLE_CREATE", "GUILD_ROLE_UPDATE"),
@@ -52,6 +49,20 @@ _SHORT_LIFE, _MAX_SHORT = 10.0, 3
 # Voice is not used, and the library would warn about it at each start.
 discord.VoiceClient.warn_nacl = False
 discord.VoiceClient.warn_dave = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`sequence` is its number in the session. `replayed`: it happened while nobody was connected."""
+
+    name: str
+    data: Json
+    sequence: int
+    replayed: bool = False
+
+
+Receive = Callable[[Event], None]
+"""Called with each event, in the order of arrival, before anything else happens."""
 
 
 class Behind(Exception):
@@ -126,6 +137,7 @@ class Connection(discord.Client):
         self._progress = progress
         self._may_connect = may_connect
         self._established = False
+        self._replaying = False
         self._identify_interval = identify_interval
         self._identified = -identify_interval
 
@@ -151,7 +163,7 @@ class Connection(discord.Client):
             if not self._may_connect():
                 await Backoff().pause()
                 continue
-            self._established = False
+            self._established, self._replaying = False, self._session is not None
             began = time.monotonic()
             try:
                 opened = await self._connect_once()
@@ -223,11 +235,11 @@ class Connection(discord.Client):
 
     def _received(self, event: str, data: Any) -> None:
         if event in ("READY", "RESUMED"):
-            self._established = True
+            self._established, self._replaying = True, False
             self._save_session(keep=True)
             self._problems("")
         sequence = self._socket.sequence if self._socket is not None else None
-        self._receive(event, data, sequence or 0)
+        self._receive(Event(event, data, sequence or 0, self._replaying))
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """The library would wait for five seconds; `_connect_once` has waited already."""

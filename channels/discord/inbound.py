@@ -7,7 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,14 +19,15 @@ from channels.address import Sender
 from channels.backoff import Backoff
 from channels.channel import RetryLater, Undeliverable, Unreachable
 from channels.discord.api import Rest, discord_errors
-from channels.discord.connection import Behind
+from channels.discord.connection import Behind, Event
 from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, GuildChannel, guild_channel
-from channels.discord.interactions import Interactions
+from channels.discord.interactions import ANSWER_SECONDS, Interactions
 from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import COMMAND, Bot, Json, author, chat_of, parse, split
 from channels.discord.progress import Progress
 from channels.discord.proxies import DELETION_DELAY, Proxies
+from channels.discord.snowflakes import first_id, made_at
 from channels.message import Deliver, InboundMessage, Receipt
 from channels.visible import MALFORMED
 
@@ -45,21 +46,9 @@ _CONCURRENCY = 8
 _MAX_BACKLOG = 1000
 """Messages that are being delivered, or queued behind others of their channel, at once."""
 _MAX_AUTHORS = 5000
-_EPOCH = 1_420_070_400_000
-"""https://discord.com/developers/docs/reference#snowflakes: the epoch of ids, in milliseconds."""
-
 _MESSAGE, _THINKING, _UNCHANGED = 4, 5, 6
 """https://discord.com/developers/docs/interactions/receiving-and-responding: answers to interactions."""
 _EPHEMERAL = 1 << 6
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """`sequence` is its number in the session."""
-
-    name: str
-    data: Json
-    sequence: int
 
 
 class Inbound:
@@ -96,7 +85,7 @@ class Inbound:
         self._problems = problem
         self._tasks = tasks
         self._authors: OrderedDict[str, Sender] = OrderedDict()
-        self._queued: dict[str, list[tuple[_Event, Callable[[], None]]]] = {}
+        self._queued: dict[str, list[tuple[Event, Callable[[], None]]]] = {}
         """Events of channels whose missed messages are being read, to be handled after those; with what to call then.
         """
         self._catch_ups: dict[str, asyncio.Task[None]] = {}
@@ -109,20 +98,20 @@ class Inbound:
         self._retrying = 0
         """Messages that could not be stored at the first attempt, and those after them."""
 
-    def receive(self, name: str, data: Json, sequence: int) -> None:
+    def receive(self, event: Event) -> None:
         """Raises `Behind` only."""
-        if name == "READY":
+        if event.name == "READY":
             self._progress.restart()
-        received = self._progress.begin(sequence)
+        received = self._progress.begin(event.sequence)
         try:
-            if name == "READY":
-                self._start_session(sequence)
-            self._learn(_Event(name, data, sequence))
-            for single, part in split(name, data):
-                self._dispatch(_Event(single, part, sequence))
+            if event.name == "READY":
+                self._start_session(event.sequence)
+            self._learn(event)
+            for single, part in split(event.name, event.data):
+                self._dispatch(replace(event, name=single, data=part))
         except MALFORMED:
             self.skipped += 1
-            log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, name)
+            log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, event.name)
         finally:
             received()
 
@@ -150,7 +139,7 @@ class Inbound:
         for chat in self._cursors.direct_chats():
             self._catch_up(chat, "", self._cursors.position(chat) or 0, sequence)
 
-    def _learn(self, event: _Event) -> None:
+    def _learn(self, event: Event) -> None:
         learnt = self._directory.learn(event.name, event.data)
         match event.name:
             case "GUILD_CREATE" | "THREAD_LIST_SYNC":
@@ -174,13 +163,16 @@ class Inbound:
         if int(channel.last) > read:
             self._catch_up(channel.id, channel.guild, read, sequence)
 
-    def _dispatch(self, event: _Event) -> None:
+    def _dispatch(self, event: Event) -> None:
         chat, guild = chat_of(event.name, event.data), str(event.data.get("guild_id") or "")
         if not chat:
             return
         if event.name == "INTERACTION_CREATE":
             # It must be answered within three seconds, so it is not queued.
-            self._handle(event)
+            if event.replayed and self._rest.now() - made_at(event.data["id"]) > ANSWER_SECONDS:
+                log.info("%s: %s of a person had no answer in time, and failed", self._bot.channel, event.name)
+            else:
+                self._handle(event)
             return
         self._open(chat, event)
         if chat in self._queued:
@@ -192,11 +184,11 @@ class Inbound:
         else:
             self._handle(event)
 
-    def _queue(self, chat: str, event: _Event) -> None:
+    def _queue(self, chat: str, event: Event) -> None:
         self._queued[chat].append((event, self._progress.begin(event.sequence)))
         self._queued_count += 1
 
-    def _open(self, chat: str, event: _Event) -> None:
+    def _open(self, chat: str, event: Event) -> None:
         """The message is open from now on. Raises `Behind`."""
         if event.name == "MESSAGE_CREATE":
             self._cursors.begin(chat, int(event.data["id"]), direct=not event.data.get("guild_id"))
@@ -235,8 +227,7 @@ class Inbound:
         self._catch_ups[chat] = self._tasks.create_task(self._read_missed(chat, guild, after, read))
 
     async def _read_missed(self, chat: str, guild: str, after: int, read: Callable[[], None]) -> None:
-        oldest = (int((time.time() - MAX_MISSED_AGE) * 1000) - _EPOCH) << 22
-        after = max(after, oldest)
+        after = max(after, first_id(time.time() - MAX_MISSED_AGE))
         for _ in range(MAX_MISSED // _PAGE):
             page = await self._page(chat, after)
             if page is None and not guild:
@@ -304,7 +295,7 @@ class Inbound:
 
     # --- delivery ---
 
-    def _handle(self, event: _Event) -> None:
+    def _handle(self, event: Event) -> None:
         """Starts to deliver it, before any later event."""
         data, message = event.data, self._read(event.name, event.data)
         if message is not None and message.kind == "withdrawn" and self._proxies.may_be_copied(str(data["id"])):
@@ -319,7 +310,7 @@ class Inbound:
         elif event.name == "MESSAGE_CREATE":
             self._cursors.done(str(data["channel_id"]), int(data["id"]))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], event: _Event) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], event: Event) -> None:
         task, done = self._tasks.create_task(work), self._progress.begin(event.sequence)
         self._deliveries.add(task)
 
@@ -349,7 +340,7 @@ class Inbound:
             log.exception("%s: an event %s cannot be read and is skipped", self._bot.channel, event)
             return None
 
-    async def _deliver_live(self, event: _Event, message: InboundMessage) -> None:
+    async def _deliver_live(self, event: Event, message: InboundMessage) -> None:
         await self._store(message)
         if event.name == "MESSAGE_CREATE":
             self._cursors.done(message.address.chat, int(event.data["id"]))

@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 TOKEN_LIFETIME = 14 * 60.0
 """Seconds; Discord documents 15 minutes."""
 
+ANSWER_SECONDS = 3.0
+"""https://discord.com/developers/docs/interactions/receiving-and-responding: without an answer until then, Discord
+tells the person that it failed."""
+
 _MAX_REMEMBERED = 1000
 _DEFER_TIMEOUT = 5.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -177,3 +178,19 @@ async def test_one_that_lost_the_lease_does_not_take_the_session_back(workers: W
             assert not old.held
             assert len(workers.discord.gateway.connections) == 1
     assert len(workers.discord.gateway.resumes) == 1
+
+
+async def test_a_button_pressed_meanwhile_works_and_one_whose_press_failed_does_not(workers: Workers) -> None:
+    ann, inbox, old = workers.discord.direct(), workers.inbox, Discord().new_id() - (60_000 << 22)
+    async with workers.listening():
+        await ann.say("one")
+        await inbox.texts(1)
+    pressed = await ann.press(1, "stop:run-1", stale=True)
+    [session] = workers.discord.gateway.sessions.values()
+    press = json.loads(session.events[-1][1])["d"]
+    workers.discord.gateway.push_raw("INTERACTION_CREATE", press | {"id": str(old)})
+    async with workers.listening():
+        assert await pressed.until_answered() == 6
+        await ann.say("two")
+        await inbox.until(lambda: len(inbox.messages) >= 3)
+    assert [message.command or message.text for message in inbox.messages] == ["one", "stop", "two"]
