@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection, sql
 
-from gateway.store.postgres_database import CONNECTING
+from gateway.store.postgres_database import CONNECTING, parameters
 from gateway.store.urls import database_url
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,4 @@ async def _again_and_again(act: Callable[[], Awaitable[None]], trouble: str) -> 
 
 def _parameters(url: str) -> dict[str, Any]:
     """For psycopg: those in the URL, and ours where it names none."""
-    parsed = database_url(url)
-    given = {key: value if isinstance(value, str) else " ".join(value) for key, value in parsed.query.items()}
-    named = parsed.translate_connect_args(username="user", database="dbname")
-    return {"application_name": "interject", **CONNECTING, **given, **named}
+    return {"application_name": "interject", **CONNECTING, **parameters(database_url(url))}

@@ -102,6 +102,15 @@ def connect(url: URL, connections: int, *, name: str = "interject", max_idle: fl
     )
 
 
+def parameters(url: URL) -> dict[str, Any]:
+    """What the URL says, as psycopg takes it."""
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    dialect: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    _, given = dialect.create_connect_args(url)
+    return dict(given)
+
+
 def _make_current(engine: Engine, url: URL) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({OPENING}, 0)")

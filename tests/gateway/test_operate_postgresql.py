@@ -19,6 +19,7 @@ from gateway.cli.main import main
 from gateway.store import open_store
 from gateway.store.schema import REVISION
 from tests.gateway.notes import begin, first_words, tell
+from tests.gateway.stage import gateway
 from tests.gateway.test_from_settings import KEY, answering, person
 from tests.gateway.test_operate import Ended
 from tests.gateway.test_store_copy import made, server
@@ -187,6 +188,40 @@ async def test_a_server_is_examined(home: Path, made: list[str]) -> None:
     assert "autovacuum" in found["database vacuum"]["do"]
     assert found["schema"]["what"] == REVISION
     assert found["gateway"]["what"].startswith("runs for ")
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({"PGPASSWORD": "secret"}, ""),
+        ({"PGPASSFILE": "{passfile}"}, ""),
+        ({}, "?passfile={passfile}"),
+        ({}, "?password=secret&connect_timeout=3&options=-c%20search_path%3Dpublic"),
+        ({}, "?host=127.0.0.1:{port}&host=127.0.0.1:{port}&password=secret&target_session_attrs=read-write"),
+    ],
+)
+async def test_what_a_url_leaves_out_is_found_as_postgresqls_own_programs_find_it(
+    home: Path, made: list[str], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], options: str
+) -> None:
+    passfile = home / "passwords"
+    passfile.write_text("127.0.0.1:*:*:interject:secret\n")
+    passfile.chmod(0o600)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(passfile=passfile))
+    url = made[0].replace(":secret", "") + options.format(passfile=passfile, port=urlsplit(made[0]).port)
+    settings(home, url)
+    async with gateway(home / "interject.toml"):
+        checked = await call(home, "check", "--json")
+        status = (await call(home, "status", "--json")).object
+    assert found_by_part(checked)["database"]["ok"]
+    assert status["running"]
+
+
+async def test_an_encrypted_connection_is_wanted_where_the_url_says_so(home: Path, made: list[str]) -> None:
+    settings(home, f"{made[0]}?sslmode=verify-full")
+    refused = await call(home, "check", "--json")
+    assert refused.code == 1
+    assert "SSL" in found_by_part(refused)["database"]["text"] or "root certificate" in refused.out
 
 
 def test_a_transaction_that_is_never_ended_is_named_with_its_program(made: list[str]) -> None:

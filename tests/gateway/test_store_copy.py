@@ -263,6 +263,8 @@ async def test_a_database_of_others_is_not_touched_and_no_password_is_shown(
     assert run(made[0], "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == [("songs",)]
     assert "into itself" in refused(capsys, source, source)
     assert "there is nothing to copy" in refused(capsys, f"sqlite:///{tmp_path / 'none.db'}", made[1])
+    for odd in (made[1].replace("secret", "p@zebra"), made[1].replace("secret@", "h:zebra/")):
+        assert "zebra" not in refused(capsys, source, odd)
     wrong = refused(capsys, source, made[1].replace("secret", "a-wrong-password"))
     assert "password authentication failed" in wrong
     assert "Check that the server runs, and host, user and password" in wrong
