@@ -240,20 +240,20 @@ def explain(url: URL, error: SQLAlchemyError) -> StoreFailed:
     state = getattr(original, "sqlstate", None) or ""
     if is_lost(error):
         # An error of the connection has no code: it may be a refusal just as well.
-        advice = "Check that the server runs, and host, user and password in [store] url"
+        advice = "Check that the server runs, and host, database, user and password in [store] url"
         return StoreUnreachable(f"the database {shown(url)} cannot be reached: {words}. {advice}")
     match state:
         case "28P01" | "28000":
             why = f"it refuses this user ({words}). Check the user and the password in [store] url"
         case "3D000":
             why = f"there is no such database ({words}). Create it, as with `createdb`"
-        case "42501":
+        case "42501" | "3F000":
             why = f"the user may not do that ({words}). Grant it the right to create tables"
         case "53100":
             why = "its disk is full. Make room; nothing else is needed"
         case "25006":
             why = "it is read-only, as a standby server is. Give [store] url the primary server"
-        case "42P01" | "3F000":
+        case "42P01":
             why = "it holds no data of interject yet. Start the gateway once with `interject run`"
         case "53300":
             why = f"it has no connection left ({words}). Raise its max_connections"
