@@ -100,7 +100,9 @@ def _command(arguments: argparse.Namespace) -> int:
             configuration = _load(arguments.config)
             if arguments.action == "list":
                 return show_servers(configuration, as_json=arguments.json)
-            return (log_in if arguments.action == "login" else log_out)(configuration, arguments.name)
+            if arguments.action == "login":
+                return log_in(configuration, arguments.name, pastes=arguments.code)
+            return log_out(configuration, arguments.name)
         case "pair":
             from gateway.cli.pair import approve, show_requests
 
@@ -296,6 +298,10 @@ def _parser() -> argparse.ArgumentParser:
     for verb, about in (("login", "print a link, and wait until somebody has signed in"), ("logout", "sign out")):
         signing = actions.add_parser(verb, help=about)
         signing.add_argument("name", metavar="NAME", help="the server's name in the settings")
+        if verb == "login":
+            signing.add_argument(
+                "--code", action="store_true", help="the browser is elsewhere: paste the address that it ends at"
+            )
         add_config(signing, default)
     pair = add(
         "pair", "list and approve pairing requests", "For channels with `pair = true`; works beside a running gateway."

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from agent.mcp.account import Callback
+from agent.mcp.errors import McpError
 from config.load import Configuration
 from config.mcp import McpSettings, McpUrlSettings
 from gateway.assembly.mcp import accounts, client_settings
@@ -56,19 +59,18 @@ def _signed_in(number: int, *, per_person: bool) -> str:
     return " (signed in)" if number else ""
 
 
-def log_in(configuration: Configuration, name: str) -> int:
-    """Prints a link and waits until somebody has signed in with it, in a browser on this machine. Returns the exit
-    code."""
+def log_in(configuration: Configuration, name: str, *, pastes: bool = False) -> int:
+    """Prints a link and waits until somebody has signed in with it, in a browser on this machine. If somebody `pastes`
+    the address to which their browser comes back, it may be on any machine. Returns the exit code."""
     given = _server(configuration, name)
     if given is None:
         return 1
-    from agent.mcp.errors import McpError
     from agent.mcp.sign_in import sign_in
 
     account = accounts(configuration.home).shared(name, given.url, client_settings(given))
 
     async def run() -> None:
-        async with _Loopback() as link:
+        async with _Pasted() if pastes else _Loopback() as link:
             await sign_in(account, link)
 
     try:
@@ -151,8 +153,6 @@ class _Loopback:
         """Not called: a browser on this machine comes back."""
 
     async def returned(self) -> Callback:
-        from agent.mcp.errors import McpError
-
         try:
             async with asyncio.timeout(WAIT):
                 answer = await self._answer
@@ -184,6 +184,40 @@ class _Loopback:
             return
         finally:
             writer.close()
+
+
+class _Pasted(_Loopback):
+    """The browser is on another machine, and cannot open the address to which it comes back: it is pasted here."""
+
+    async def show(self, url: str) -> None:
+        self._state = _query(url).get("state", "")
+        sys.stdout.write(
+            f"Open this link in a browser, and sign in:\n\n  {url}\n\n"
+            f"Then the browser cannot open an address that begins with {self.redirect_uri}. Paste that address here:\n"
+        )
+        sys.stdout.flush()
+        # A daemon: nothing waits for a person who has typed no line when this ends.
+        Thread(target=self._read, args=(asyncio.get_running_loop(),), daemon=True).start()
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            for line in sys.stdin:
+                loop.call_soon_threadsafe(self._take, line.strip())
+            loop.call_soon_threadsafe(self._end)
+
+    def _take(self, line: str) -> None:
+        query = _query(line)
+        if not line or self._answer.done():
+            return
+        if self._state and query.get("state") == self._state:
+            self._answer.set_result(query)
+            return
+        sys.stderr.write("This is not the address that the browser shows after this sign-in. Paste all of it.\n")
+        sys.stderr.flush()
+
+    def _end(self) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(McpError("no address was pasted"))
 
 
 def _query(url: str) -> dict[str, str]:

@@ -415,6 +415,32 @@ async def test_the_command_line_signs_in_and_out_for_everybody(
     assert list((tmp_path / "home" / "mcp-tokens").iterdir()) == []
 
 
+@pytest.mark.parametrize("pastes", [True, False])
+async def test_the_command_line_takes_the_address_at_which_a_browser_elsewhere_ends(
+    tmp_path: Path, private: str, monkeypatch: pytest.MonkeyPatch, pastes: bool
+) -> None:
+    monkeypatch.setenv("INTERJECT_HOME", str(tmp_path / "home"))
+    settings = tmp_path / "interject.toml"
+    settings.write_text(settings_of(private))
+    pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, "-m", "interject", "mcp", "login", "private", "--code", "--config", str(settings)]
+    running = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+    assert running.stdout is not None
+    shown_url = ""
+    while not shown_url.strip().startswith("http"):
+        shown_url = (await running.stdout.readline()).decode()
+    back = await grant(shown_url.strip(), "ann")
+    wrong = re.sub(r"state=[^&]+", "state=another", back)
+    out, problem = await running.communicate(f"{wrong}\n\n{back if pastes else ''}\n".encode())
+    assert problem.decode().count("This is not the address") == 1
+    if pastes:
+        assert b"Signed in at private" in out
+    else:
+        assert b"no address was pasted" in problem
+    assert running.returncode == (0 if pastes else 1)
+    assert len(list((tmp_path / "home" / "mcp-tokens").glob("*"))) == pastes
+
+
 class Nowhere:
     """Sends nothing and knows one direct chat."""
 
