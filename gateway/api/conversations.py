@@ -20,7 +20,7 @@ from channels.message import BusyMode
 from channels.web.parse import clean_name, clean_text
 from gateway.api.caller import Caller, Reader, Writer, scope_missing
 from gateway.api.decisions import Decision, open_requests
-from gateway.api.file_response import file_response
+from gateway.api.file_response import StoredFileResponse
 from gateway.api.history import History, read_history
 from gateway.api.ids import conversation_id
 from gateway.api.listing import list_conversations, list_earlier
@@ -250,13 +250,13 @@ def _add_files(routes: APIRouter, gateway: Gateway, uploads: Uploads) -> None:
         responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
     )
     async def get_file(caller: Reader, conversation: str, hash: str, name: str) -> Response:
-        """The bytes of a file of this conversation."""
+        """The bytes of a file of this conversation, or the range of them that is asked for."""
         place = await find_place(gateway, caller, conversation)
         name = clean_name(name)
         found = uploads.find(place.session, hash, name) or await gateway.store.find_file(place.session, hash, name)
         if found is None:
             raise Problem(404, "file_not_found", "This conversation has no such file.")
-        return file_response(found, await gateway.media.read(found))
+        return StoredFileResponse(found, gateway.media)
 
 
 def _listed(stored: StoredConversation) -> Conversation:

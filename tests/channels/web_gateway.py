@@ -34,7 +34,7 @@ from gateway.api.bodies import read_message
 from gateway.api.broadcast import Broadcast, Missed, Watcher
 from gateway.api.caller import Caller
 from gateway.api.conversations import Conversation, Conversations, Deleted
-from gateway.api.file_response import file_response
+from gateway.api.file_response import StoredFileResponse
 from gateway.api.guard import Guard
 from gateway.api.history import History
 from gateway.api.items import file_item, reply_change, reply_item
@@ -301,7 +301,7 @@ def _api(gateway: Gateway, upload_limit: int, newest: int) -> FastAPI:
     @routes.get("/conversations/{id}/files/{hash}/{name}")
     async def file(id: str, hash: str, name: str) -> Response:
         data = await gateway.media.read(Attachment(hash, name, "", 0))
-        return file_response(await gateway.media.put(data, name), data)
+        return StoredFileResponse(await gateway.media.put(data, name), gateway.media)
 
     api.include_router(routes)
     return api
