@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from tests.api.conftest import Api, control_api
 from tests.api.test_messages import send
+from tests.api.test_trusted_proxy import browser, seen_by, site, write
 from tests.servers.models import Call, ModelServer, Pause, Request, Say
 from tests.servers.telegram import BotApi
 
@@ -277,3 +279,26 @@ async def test_who_is_signed_in_sees_no_fork_that_others_have_made(
             there_only = await browser.get(f"/api/v1/conversations/{made['id']}")
     assert [each["id"] for each in seen] == [there["id"]]
     assert there_only.status_code == 404
+
+
+async def test_a_person_whom_a_proxy_signs_in_forks_their_own_and_sees_the_fork_alone(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with (
+        site(tmp_path, api, models) as control,
+        browser(control, "a/b:c*?") as ann,
+        browser(control, "bob") as bob,
+        browser(control, "root@example.com") as root,
+    ):
+        sent = (await write(ann, "one")).json()
+        path = f"/api/v1/conversations/{quote(sent['conversation'], safe='')}/fork"
+        refused = await bob.post(path, json={})
+        made = (await ann.post(path, json={"name": "two"})).json()
+        assert await seen_by(ann) == sorted([sent["conversation"], made["id"]])
+        assert await seen_by(bob) == []
+        by_admin = (await root.post(path, json={"turn": sent["run"], "title": "Mine"})).json()
+        assert by_admin["id"] not in await seen_by(ann)
+        again = await write(ann, "more", to=made["id"])
+    assert refused.status_code == 404
+    assert again.json()["result"]["state"] == "completed"
+    assert made["id"].endswith(":two")
