@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,7 @@ from channels.discord.content import readable
 from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, guild_channel
 from channels.discord.inbound import Inbound
-from channels.discord.interactions import Interactions
+from channels.discord.interactions import Interactions, original
 from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import ARGUMENTS, Bot, Json, author, is_said, member, quotable
 from channels.discord.progress import Progress
@@ -52,6 +53,9 @@ DOWNLOAD_LIMIT = 50 * 1024 * 1024
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=300, sock_connect=10, sock_read=30)
 SESSION_INTERVAL = 3.0
 """Minimum seconds between two writes of what the next holder of the connection needs."""
+
+END_TIMEOUT = 2.0
+"""Seconds that the end of a channel may take for what is shown of commands without an answer."""
 
 MESSAGES_PAGE = 100
 """Messages that Discord gives at once."""
@@ -136,8 +140,18 @@ class DiscordChannel:
         self._troubles: dict[str, str] = {}
 
     async def aclose(self) -> None:
+        """Nobody waits for an answer in vain: what has none yet is answered later, in a message of its own."""
+        await self._end_thinking()
         await self._roles.aclose()
         await self._rest.close()
+
+    async def _end_thinking(self) -> None:
+        """https://discord.com/developers/docs/interactions/receiving-and-responding#delete-original-interaction-response"""
+        calls = [self._rest.request(original("DELETE", pending)) for pending in self._interactions.unanswered()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_TIMEOUT):
+                for failed in filter(None, await asyncio.gather(*calls, return_exceptions=True)):
+                    log.info('%s: "thinking…" is not taken back: %s', self.name, failed)
 
     @property
     def skipped(self) -> int:

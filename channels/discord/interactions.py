@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from discord.http import Route
+
 TOKEN_LIFETIME = 14 * 60.0
 """Seconds; Discord documents 15 minutes."""
 
@@ -27,6 +29,12 @@ class PendingInteraction:
     since: float = field(default_factory=time.monotonic)
     deferred: asyncio.Event = field(default_factory=asyncio.Event)
     usable: bool = False
+
+
+def original(method: str, pending: PendingInteraction) -> Route:
+    """The route of its answer."""
+    path = "/webhooks/{webhook_id}/{webhook_token}/messages/@original"
+    return Route(method, path, webhook_id=pending.application, webhook_token=pending.token)
 
 
 class Interactions:
@@ -58,6 +66,11 @@ class Interactions:
 
     def answered(self, id: str) -> None:
         self._pending.pop(id, None)
+
+    def unanswered(self) -> tuple[PendingInteraction, ...]:
+        """Those for which Discord shows "thinking…" still."""
+        since = time.monotonic() - TOKEN_LIFETIME
+        return tuple(pending for pending in self._pending.values() if pending.usable and pending.since > since)
 
     async def find(self, id: str) -> PendingInteraction | None:
         """The interaction that expects the answer; None: the answer is an ordinary message."""

@@ -16,7 +16,7 @@ from channels.address import Address
 from channels.channel import Refused
 from channels.discord import limits
 from channels.discord.api import Rest, discord_errors
-from channels.discord.interactions import Interactions
+from channels.discord.interactions import Interactions, original
 from channels.discord.parse import Json
 from channels.discord.render import (
     Content,
@@ -190,15 +190,9 @@ class ChatTarget:
         """Replaces the "thinking…" of a command; None when no interaction expects the message."""
         if self._reply_to is None or (pending := await self._interactions.find(self._reply_to)) is None:
             return None
-        route = Route(
-            "PATCH",
-            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-            webhook_id=pending.application,
-            webhook_token=pending.token,
-        )
         ref = None
         try:
-            ref = _ref(await self._call(route, body, files))
+            ref = _ref(await self._call(original("PATCH", pending), body, files))
         except discord.HTTPException as error:
             if error.status not in (401, 403, 404):
                 raise

@@ -31,6 +31,9 @@ class HeldLease(Lease, Protocol):
 class Connectors(Protocol):
     """Of two workers that are alive, never both hold a connector."""
 
+    def look(self) -> None:
+        """A connector may be free: whoever waits for one asks again. Never waits."""
+
     async def take(self, name: str) -> HeldLease:
         """Waits until this worker holds the connector; at once if it does already."""
 
@@ -73,7 +76,6 @@ class StoredConnectors:
         self._told = asyncio.Event()
 
     def look(self) -> None:
-        """A connector may be free."""
         self._told.set()
         self._told = asyncio.Event()
 

@@ -38,6 +38,10 @@ class Listeners:
                 task.cancel()
         self._changed.set()
 
+    def look(self) -> None:
+        """Another worker may have stopped listening on a channel."""
+        self._connectors.look()
+
     def is_listening(self, channel: Channel) -> bool:
         """Whether it does, or waits for another worker to end."""
         return any(not task.done() for task in self.at_work_on(channel))

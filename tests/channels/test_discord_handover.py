@@ -13,7 +13,8 @@ import pytest
 
 from channels.discord.channel import DiscordChannel
 from channels.message import InboundMessage, Receipt
-from tests.channels.test_discord_channel import COMMANDS, Inbox, Shelfmark, account
+from tests.channels.test_discord_channel import COMMANDS, Inbox, Shelfmark, account, reply_in, text
+from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Shelf
 from tests.servers.discord import Discord
 
@@ -194,3 +195,21 @@ async def test_a_button_pressed_meanwhile_works_and_one_whose_press_failed_does_
         await ann.say("two")
         await inbox.until(lambda: len(inbox.messages) >= 3)
     assert [message.command or message.text for message in inbox.messages] == ["one", "stop", "two"]
+
+
+async def test_a_command_without_an_answer_does_not_stay_thinking_and_is_answered_by_the_next_one(
+    workers: Workers,
+) -> None:
+    ann = workers.discord.direct()
+    async with workers.listening() as first:
+        await workers.discord.until(lambda discord: discord.commands)
+        used = await ann.command("busy")
+        assert await used.until_answered() == 5
+        answered = await ann.command("stop")
+        await answered.until_answered()
+        asked, stopped = workers.inbox.messages
+        await first.show(reply_in(ann, text("Stopped."), to=stopped.message_id), MemoryLedger())
+    assert ann.texts == ["Stopped."]
+    async with workers.listening() as second:
+        await second.show(reply_in(ann, text("Busy."), to=asked.message_id), MemoryLedger())
+    assert ann.texts == ["Stopped.", "Busy."]
