@@ -26,7 +26,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from gateway.sessions import conversation_of
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed, StoreUnreachable
-from gateway.store.postgres_database import MAX_IDLE, explain, is_lost, open_database
+from gateway.store.postgres_database import ALL, MAX_IDLE, WRITING, explain, is_lost, open_database
 from gateway.store.schema import inbox, turns
 from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope, Whole
 from gateway.store.writer import OnCommitted, Writer, untold
@@ -52,11 +52,6 @@ MAX_CONFLICTS = 5
 
 REMEMBERED = 10_000
 """Turns and messages whose conversation is remembered."""
-
-_OTHERS = 0x1E7
-"""The class of our advisory locks; the number in it is that of a conversation. `_ALL` is held shared by every write."""
-
-_ALL = 0
 
 _CONFLICTS = frozenset({"40001", "40P01", "55P03"})
 """SQLSTATE: serialization failure, deadlock, lock not available."""
@@ -207,13 +202,13 @@ class _ServerTransactions:
     def _lock(self, connection: Connection, scopes: Sequence[Scope]) -> str:
         """Waits until nobody else writes in these scopes, until the transaction ends. The transaction's number."""
         if any(isinstance(scope, Whole) for scope in scopes):
-            locks = [f"pg_advisory_xact_lock({_OTHERS}, {_ALL})"]
+            locks = [f"pg_advisory_xact_lock({WRITING}, {ALL})"]
         else:
             tables = {f"table {scope.name}" for scope in scopes if isinstance(scope, OfTable)}
             numbers = sorted({_number(name) for name in tables | self._conversations(connection, scopes)})
             locks = [
-                f"pg_advisory_xact_lock_shared({_OTHERS}, {_ALL})",
-                *(f"pg_advisory_xact_lock({_OTHERS}, {number})" for number in numbers),
+                f"pg_advisory_xact_lock_shared({WRITING}, {ALL})",
+                *(f"pg_advisory_xact_lock({WRITING}, {number})" for number in numbers),
             ]
         number: str = connection.exec_driver_sql(", ".join((_begin, *locks))).scalar_one()
         return number

@@ -267,5 +267,5 @@ async def test_a_database_of_others_is_not_touched_and_no_password_is_shown(
         assert "zebra" not in refused(capsys, source, odd)
     wrong = refused(capsys, source, made[1].replace("secret", "a-wrong-password"))
     assert "password authentication failed" in wrong
-    assert "Check that the server runs, and host, user and password" in wrong
+    assert "Check that the server runs, and host, database, user and password" in wrong
     assert "a-wrong-password" not in wrong
