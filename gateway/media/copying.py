@@ -67,12 +67,11 @@ async def _copy_some(source: Blobs, target: Blobs, blobs: list[StoredBlob]) -> l
 async def _copy(source: Blobs, target: Blobs, blob: StoredBlob) -> bool | None:
     """False: its bytes are others. None: it was deleted meanwhile."""
     try:
-        async with source.local_file(blob.hash) as path:
-            with incoming_file(target.incoming, blob.hash) as file:
-                await file.receive(_chunks(path), blob.size)
-                if file.hash != blob.hash:
-                    return False
-                await target.put(blob.hash, file)
+        async with source.local_file(blob.hash) as path, incoming_file(target.incoming, blob.hash) as file:
+            await file.receive(_chunks(path), blob.size)
+            if file.hash != blob.hash:
+                return False
+            await target.put(blob.hash, file)
     except BlobMissing:
         return None
     except (FileTooLarge, WrongBytes):
@@ -83,7 +82,7 @@ async def _copy(source: Blobs, target: Blobs, blob: StoredBlob) -> bool | None:
 async def put_files(folder: Path, target: Blobs) -> None:
     """Stores the files of a folder, each of which has the hash of its bytes as its name. Raises as `copy_media`."""
     for path in await asyncio.to_thread(lambda: list(folder.iterdir())):
-        with incoming_file(target.incoming, path.name) as file:
+        async with incoming_file(target.incoming, path.name) as file:
             await file.receive(_chunks(path), sys.maxsize)
             await target.put(file.hash, file)
 

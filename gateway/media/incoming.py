@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -57,16 +57,25 @@ class IncomingFile:
         self.size += len(data)
 
 
-@contextmanager
-def incoming_file(folder: Path, name: str) -> Iterator[IncomingFile]:
+@asynccontextmanager
+async def incoming_file(folder: Path, name: str) -> AsyncIterator[IncomingFile]:
     """A new file in this folder, which is deleted at the end if it is still there. `name` is what people call it."""
     with storage_errors(name):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Unbuffered: what was written can be read by its path.
-        stream = NamedTemporaryFile(dir=folder, prefix=UNFINISHED, delete=False, buffering=0)  # noqa: SIM115
+        stream = await asyncio.to_thread(_open, folder)
     path = Path(stream.name)
     try:
-        with stream:
-            yield IncomingFile(path, stream, name)
+        yield IncomingFile(path, stream, name)
     finally:
-        path.unlink(missing_ok=True)
+        # Also for whoever is cancelled.
+        await asyncio.shield(asyncio.to_thread(_discard, stream, path))
+
+
+def _open(folder: Path) -> IO[bytes]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Unbuffered: what was written can be read by its path.
+    return NamedTemporaryFile(dir=folder, prefix=UNFINISHED, delete=False, buffering=0)
+
+
+def _discard(stream: IO[bytes], path: Path) -> None:
+    stream.close()
+    path.unlink(missing_ok=True)

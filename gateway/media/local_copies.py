@@ -64,7 +64,7 @@ class LocalCopies:
         async with self._locks.setdefault(hash, asyncio.Lock()):
             if await asyncio.to_thread(_try_link, self.folder / hash, held):
                 return held
-            with incoming_file(self.folder, "a file of the bucket") as file:
+            async with incoming_file(self.folder, "a file of the bucket") as file:
                 await download(file)
                 if file.hash != hash:
                     raise WrongBytes(hash)

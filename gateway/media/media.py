@@ -66,7 +66,7 @@ class Media:
         name = clean_name(name)
         if len(data) > self._max_bytes:
             raise FileTooLarge(name, len(data), self._max_bytes)
-        with incoming_file(self._blobs.incoming, name) as file:
+        async with incoming_file(self._blobs.incoming, name) as file:
             await file.write(data)
             return await self._take(file)
 
@@ -78,7 +78,7 @@ class Media:
         """
         name = clean_name(name)
         limit = self._max_bytes if limit is None else min(limit, self._max_bytes)
-        with incoming_file(self._blobs.incoming, name) as file:
+        async with incoming_file(self._blobs.incoming, name) as file:
             await file.receive(chunks, limit)
             return await self._take(file)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -115,3 +117,9 @@ async def test_a_tool_says_that_the_bucket_is_away(tmp_path: Path, api: BotApi, 
     (result,) = [message.text for message in models.requests[2].messages if message.role == "tool"][-1:]
     assert "denies access to the bucket media" in result
     assert s3.secret not in result
+
+
+def test_the_library_of_buckets_is_loaded_for_a_bucket_only() -> None:
+    program = "import sys, gateway.assembly.build, gateway.cli.media; assert 'obstore' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

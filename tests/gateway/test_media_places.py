@@ -92,7 +92,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, s3: S3) -> Place:
 
 
 async def put(blobs: Blobs, data: bytes) -> str:
-    with incoming_file(blobs.incoming, "x") as file:
+    async with incoming_file(blobs.incoming, "x") as file:
         await file.write(data)
         await blobs.put(file.hash, file)
     return hash_of(data)

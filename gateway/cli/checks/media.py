@@ -37,7 +37,7 @@ async def check_media(configuration: Configuration) -> CheckResult:
 
 
 async def _try(writer: Blobs, reader: Blobs) -> None:
-    with incoming_file(writer.incoming, "a test file") as file:
+    async with incoming_file(writer.incoming, "a test file") as file:
         await file.write(token_bytes(64))
         await writer.put(file.hash, file)
     try:
