@@ -86,7 +86,7 @@ async def filled(file: Path) -> str:
 
 def add_many(url: str, count: int) -> None:
     """Rows for several batches. What is in their JSON no engine writes as the other does."""
-    detail = '{"b": 1.0, "a": [1e-7, 1e22, "\\u0000 \\ud800 é"]}'
+    detail = '{"b": 1.0, "a": [1e-7, 1e16, -0.0, "\\u0000 \\ud800 é"]}'
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
         database.executemany(
             "INSERT INTO audit (at, event, actor, actor_name, session, detail) VALUES (?, 'refused', ?, '', '', ?)",
@@ -139,7 +139,7 @@ async def test_times_are_exact_and_what_no_database_can_store_is_replaced(
     assert name == "a\N{REPLACEMENT CHARACTER}b"
     assert session == "a\N{REPLACEMENT CHARACTER}"
     [(detail,), *_] = run(made[0], "SELECT detail FROM audit")
-    assert detail == {"a": [1e-7, 1e22, "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER} é"], "b": 1}
+    assert detail == {"a": [1e-7, 1e16, -0.0, "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER} é"], "b": 1}
 
 
 async def test_new_rows_get_numbers_after_the_copied_ones(
