@@ -7,6 +7,7 @@
 - `inbound.py`: receives events and delivers them to the gateway.
 - `outbound.py`: `ChatTarget`, which shows a reply in one chat (a `channels.sync.Target`).
 
-`web` and `terminal` are ours, so some of these jobs do not exist there: `web/http_app.py` is the web channel's inbound
-side, `terminal/printer.py` the terminal's outbound side.
+`web` and `terminal` are ours, so some of these jobs do not exist there: the page in `web/page` looks at conversations
+through the HTTP API of the gateway, as every program does, and so does a terminal beside a running gateway
+(`terminal/remote.py`); `terminal/printer.py` is the terminal's outbound side.
 """

@@ -1,13 +1,11 @@
-"""Runs: the outcome of each message, and tool calls that the caller runs. For channels with an API."""
+"""Runs: the outcome of each message, and tool calls that the caller runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from agent.media import NewFile
-from channels.address import Address
 
 RunState = Literal[
     "waiting", "running", "parked", "completed", "failed", "stopped", "withdrawn", "refused", "superseded", "read"
@@ -63,26 +61,3 @@ class RunReport:
     reason: str
     finished: bool
     calls: tuple[PendingCall, ...] = ()
-
-
-class Runs(Protocol):
-    """Read from the store, so reports are the same after a restart."""
-
-    def tools(self, address: Address) -> frozenset[str]:
-        """The names of the agent's own tools at the address, which a message cannot declare."""
-
-    async def report(self, run_id: str) -> RunReport:
-        """The run's current state. Raises `UnknownRun`."""
-
-    async def wait(self, run_id: str) -> RunReport:
-        """Waits until the run is finished or calls of its turn are pending. Raises `UnknownRun`."""
-
-    async def report_for(self, message: int) -> RunReport | None:
-        """The run of an accepted message; None if it gets no answer of its own."""
-
-    async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
-        """Stores the results, exactly one for each pending call, and resumes the turn.
-
-        Raises `UnknownRun`, `WrongResults`, `agent.media.FileTooLarge`, and `channels.channel.NotStored` when they
-        cannot be stored.
-        """

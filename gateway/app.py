@@ -284,7 +284,7 @@ class Gateway:
         self.run_waits = RunWaits(store, self.bus)
         self.runs = RunReports(store, self.bus, agents, self.run_waits)
         context = self.context = ContextUse(store, self.dispatcher, histories, agents)
-        self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete, context)
+        self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete)
 
         revocations = self._revocations = Revocations(self.bus, self.delivery, self.background)
         self.access_changes = AccessChanges(store, notices, revocations)

@@ -33,14 +33,13 @@ TOO_LATE = "these calls are no longer pending"
 
 class RunStore(Protocol):
     async def run(self, run_id: str) -> records.Run | None: ...
-    async def run_of(self, row_id: int) -> records.Run | None: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def parked_log(self, turn_id: str) -> tuple[Entry, ...]: ...
     async def supply(self, turn_id: str, results: Sequence[CallEnded], stop: str | None) -> str | None: ...
 
 
 class RunReports:
-    """Implements `channels.runs.Runs`."""
+    """Read from the store, so reports are the same after a restart."""
 
     def __init__(self, store: RunStore, bus: Bus, agents: Agents, waits: RunWaits) -> None:
         self._store = store
@@ -49,14 +48,17 @@ class RunReports:
         self._agents = agents
 
     def tools(self, address: Address) -> frozenset[str]:
+        """The names of the agent's own tools at the address, which a message cannot declare."""
         # The skills' tool is there whenever there are skills.
         agents = (self._agents.of(name, address) for name in self._agents.named)
         return frozenset({SKILL, *(tool.name for agent in agents for tool in agent.tools)})
 
     async def report(self, run_id: str) -> RunReport:
+        """The run's current state. Raises `UnknownRun`."""
         return await self._report(await self._find(run_id))
 
     async def wait(self, run_id: str) -> RunReport:
+        """Waits until the run is finished or calls of its turn are pending. Raises `UnknownRun`."""
         await self._find(run_id)
         while True:
             found = await self._waits.wait(run_id, lambda each: each.run.state not in ("waiting", "running"))
@@ -69,11 +71,12 @@ class RunReports:
         """The calls whose results the turn that has read the message waits for."""
         return (await self._report(run)).calls
 
-    async def report_for(self, message: int) -> RunReport | None:
-        run = await self._store.run_of(message)
-        return None if run is None else await self._report(run)
-
     async def submit_results(self, run_id: str, results: Sequence[CallResult]) -> None:
+        """Stores the results, exactly one for each pending call, and resumes the turn.
+
+        Raises `UnknownRun`, `WrongResults`, `agent.media.FileTooLarge`, and `channels.channel.NotStored` when they
+        cannot be stored.
+        """
         run = await self._find(run_id)
         if run.turn is None:
             raise WrongResults(NOTHING_PENDING)

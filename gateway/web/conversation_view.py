@@ -1,4 +1,4 @@
-"""Conversations for channels with a screen, from the store and from running turns."""
+"""What conversations show: messages and replies, from the store and from running turns."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from agent.log import Ended
-from channels.address import Address, Sender
+from channels.address import Address
 from channels.channel import NotStored
-from channels.history import Context, Conversation, Item, PersonMessage, ShownReply
+from channels.history import Item, PersonMessage, ShownReply
 from channels.message import MessageState
 from channels.reply import Reply
 from gateway.outbound.channel_replies import ChannelReplies
@@ -17,52 +17,40 @@ from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
-from gateway.turns.context_use import ContextUse
 from gateway.turns.dispatcher import ActiveTurn, Dispatcher, message_state
 
 
 class ConversationStore(Protocol):
-    async def conversations(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
-    async def earlier(self, channel: str) -> tuple[records.StoredConversation, ...]: ...
     async def rows(self, session: str, generation: int | None = None) -> tuple[records.InboxRow, ...]: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def turns_of(self, session: str, generation: int | None = None) -> tuple[records.Turn, ...]: ...
 
 
 class ConversationView:
-    """Implements `channels.history.Conversations`."""
-
     def __init__(
         self,
         store: ConversationStore,
         dispatcher: Dispatcher,
         replies: ChannelReplies,
         delete: Callable[[records.DeletionRequest], Awaitable[records.DeletionReport]],
-        context: ContextUse,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._replies = replies
         self._delete = delete
-        self._context = context
-
-    async def conversations(self, channel: str) -> tuple[Conversation, ...]:
-        return tuple(_listed(each) for each in await self._store.conversations(channel) if not each.archived)
-
-    async def earlier(self, channel: str) -> tuple[Conversation, ...]:
-        return tuple(map(_listed, await self._store.earlier(channel)))
 
     async def history(self, address: Address, generation: int | None = None) -> tuple[Item, ...]:
+        """All messages and replies since the last `/new`, or of that earlier conversation, oldest first; running
+        replies in their current state."""
         session = session_key(address)
         turns = await self._store.turns_of(session, generation)
         rows = await self._store.rows(session, generation)
         replies = {turn.id: self.reply_of(turn) for turn in turns}
         return tuple(_in_order(rows, turns, replies))
 
-    async def context(self, address: Address, person: Sender) -> Context | None:
-        return await self._context.of(session_key(address), address, person)
-
     async def delete(self, address: Address, by: str) -> None:
+        """Deletes the conversation with all that belongs to it, for the user `by`. Raises
+        `channels.channel.NotStored`."""
         wanted = records.DeletionRequest("conversation", session_key(address), by=f"{address.channel}:{by}")
         try:
             await self._delete(wanted)
@@ -96,10 +84,6 @@ class ConversationView:
         """A running turn's own, which has what is not in the log yet."""
         active = self.active(session, turn_id)
         return None if active is None else active.reply
-
-
-def _listed(stored: records.StoredConversation) -> Conversation:
-    return Conversation(stored.address, stored.title, stored.last_at, stored.running, stored.generation)
 
 
 def _message(row: records.InboxRow, end: Ended | None) -> PersonMessage:
