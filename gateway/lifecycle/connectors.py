@@ -1,10 +1,11 @@
 """Connectors: connections to platforms that only one worker may have at a time, and which of them this worker holds.
 
-In the database a connector has one holder: it is taken in one transaction, and only if it was released or its holder is
-dead. A holder that was stopped or cut off for longer than its lease does not know at once that another one listens.
-Until it does, it may receive something, but it stores nothing and opens no connection: both ask `is_held`, which goes by
-its own clock. What it has received and not stored comes to the next holder, because nobody confirmed it to the platform. A
-message that both store, because a lease ended between the question and the commit, is one: it has one event id.
+In the database a connector has one holder: it is taken in one transaction, and only if it was released or its holder
+is dead. A holder that was stopped or cut off for longer than its lease does not know at once that another one
+listens. Until it does, it may receive something, but it stores nothing and opens no connection: both ask `is_held`,
+which goes by its own clock. What it has received and not stored comes to the next holder, because nobody confirmed it
+to the platform. A message that both store, because a lease ended between the question and the commit, is one: it has
+one event id.
 """
 
 from __future__ import annotations
