@@ -19,6 +19,7 @@ from agent.hooks.runner import HookError
 from agent.masking import Mask
 from channels.address import Address, Membership, Sender
 from channels.message import InboundMessage
+from config.channels import BUILT_IN_CHANNELS
 from config.errors import did_you_mean
 from config.load import Configuration
 from config.models import provider_and_name
@@ -40,9 +41,6 @@ from gateway.store import api_keys, arrivals, costs, identities, read_only, read
 from gateway.store.errors import StoreError
 from gateway.store.records import AcceptOptions, ApiKey, UsageTotals
 from gateway.turns.budgets import Budgets
-
-OWNERS = ("web", "terminal")
-"""Channels without a section, whose only user is the owner."""
 
 Verdict = Literal["passed", "refused", "unknown", "note"]
 """`unknown`: it cannot be asked from here; `note`: it lets every message pass, and does this to it."""
@@ -159,7 +157,7 @@ class _Walker:
 
     def _channel(self) -> Finding:
         name = self._asked.channel
-        if name in self._settings.channels or name in OWNERS:
+        if name in self._settings.channels or name in BUILT_IN_CHANNELS:
             return Finding("channel", "passed", f"{name} is configured")
         known = [*self._settings.channels, "web"]
         return Finding(
