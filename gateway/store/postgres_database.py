@@ -121,7 +121,7 @@ def _make_current(engine: Engine, url: URL) -> None:
         if UNFINISHED_COPY in tables:
             raise unfinished_copy(shown(url))
         if alembic_version.name not in tables:
-            raise StoreCorrupt(shown(url), "it holds tables of another program")
+            raise StoreCorrupt(shown(url), "there are tables of another program in it")
         found, oldest = found_schema(connection)
     if is_usable(found, oldest):
         if found != REVISION:
@@ -254,7 +254,7 @@ def explain(url: URL, error: SQLAlchemyError) -> StoreFailed:
         case "25006":
             why = "it is read-only, as a standby server is. Give [store] url the primary server"
         case "42P01":
-            why = "it holds no data of interject yet. Start the gateway once with `interject run`"
+            why = "there is no data of interject in it yet. Start the gateway once with `interject run`"
         case "53300":
             why = f"it has no connection left ({words}). Raise its max_connections"
         case _:
