@@ -11,12 +11,12 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from zlib import crc32
 
 from sqlalchemy import URL, Connection, bindparam, select, text
@@ -27,6 +27,7 @@ from gateway.sessions import conversation_of
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed, StoreUnreachable
 from gateway.store.postgres_database import ALL, MAX_IDLE, WRITING, explain, is_lost, open_database
+from gateway.store.records import Arrival, Turn
 from gateway.store.schema import inbox, turns
 from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope, Whole
 from gateway.store.writer import OnCommitted, Writer, untold
@@ -34,6 +35,9 @@ from gateway.store.writer import OnCommitted, Writer, untold
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_Indirect: TypeAlias = OfTurn | OfMessage
+"""What is in a conversation without naming it."""
 
 LANES = 4
 """Writing threads. The writes of one conversation of this process all use the same."""
@@ -144,17 +148,17 @@ class _Sessions:
     """The conversations of turns and messages, as far as they are remembered; used by all threads."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[OfTurn | OfMessage, str] = OrderedDict()
+        self._known: OrderedDict[_Indirect, str] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, scope: OfTurn | OfMessage) -> str | None:
+    def of(self, scope: _Indirect) -> str | None:
         with self._lock:
             found = self._known.get(scope)
             if found is not None:
                 self._known.move_to_end(scope)
             return found
 
-    def note(self, scope: OfTurn | OfMessage, session: str) -> None:
+    def note(self, scope: _Indirect, session: str) -> None:
         with self._lock:
             self._known[scope] = session
             if len(self._known) > REMEMBERED:
@@ -190,22 +194,28 @@ class _ServerTransactions:
     def _run_once(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
         with self._server.database.connect() as connection:
             transaction = connection.begin()
-            number = self._lock(connection, [scope for _, scope in jobs])
+            known = self._conversations_of(connection, [scope for _, scope in jobs])
+            number = self._lock(connection, [scope for _, scope in jobs], known)
             results = [job(connection) for job, _ in jobs]
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
                 if not is_lost(error) or not self._is_committed(number):
                     raise
-            return results
+        # Only now: what is queued later may go to another thread, and must not overtake.
+        for scope, session in (known | _made_in(results)).items():
+            self._sessions.note(scope, session)
+        return results
 
-    def _lock(self, connection: Connection, scopes: Sequence[Scope]) -> str:
+    def _lock(self, connection: Connection, scopes: Sequence[Scope], known: Mapping[_Indirect, str]) -> str:
         """Waits until nobody else writes in these scopes, until the transaction ends. The transaction's number."""
         if any(isinstance(scope, Whole) for scope in scopes):
             locks = [f"pg_advisory_xact_lock({WRITING}, {ALL})"]
         else:
-            tables = {f"table {scope.name}" for scope in scopes if isinstance(scope, OfTable)}
-            numbers = sorted({_number(name) for name in tables | self._conversations(connection, scopes)})
+            names = set(known.values())
+            names |= {conversation_of(scope.key) for scope in scopes if isinstance(scope, OfSession)}
+            names |= {f"table {scope.name}" for scope in scopes if isinstance(scope, OfTable)}
+            numbers = sorted(set(map(_number, names)))
             locks = [
                 f"pg_advisory_xact_lock_shared({WRITING}, {ALL})",
                 *(f"pg_advisory_xact_lock({WRITING}, {number})" for number in numbers),
@@ -213,23 +223,19 @@ class _ServerTransactions:
         number: str = connection.exec_driver_sql(", ".join((_begin, *locks))).scalar_one()
         return number
 
-    def _conversations(self, connection: Connection, scopes: Sequence[Scope]) -> set[str]:
-        found = {scope.key for scope in scopes if isinstance(scope, OfSession)}
-        indirect = {scope for scope in scopes if isinstance(scope, OfTurn | OfMessage)}
-        unknown = set[OfTurn | OfMessage]()
-        for scope in indirect:
-            session = self._sessions.of(scope)
-            unknown.add(scope) if session is None else found.add(session)
-        return set(map(conversation_of, found | self._look_up(connection, unknown)))
-
-    def _look_up(self, connection: Connection, unknown: set[OfTurn | OfMessage]) -> set[str]:
-        """A turn and a message never change their conversation, so what is looked up without a lock stands."""
-        found = set()
+    def _conversations_of(self, connection: Connection, scopes: Sequence[Scope]) -> dict[_Indirect, str]:
+        """The conversations of the turns and messages in these scopes. One in which something goes on never changes, so
+        what is looked up without a lock stands."""
+        found = dict[_Indirect, str]()
+        unknown = set[_Indirect]()
+        for scope in scopes:
+            if isinstance(scope, OfTurn | OfMessage):
+                session = self._sessions.of(scope)
+                unknown.add(scope) if session is None else found.update({scope: session})
         for make, query in ((OfTurn, _sessions_of_turns), (OfMessage, _sessions_of_rows)):
             ids = [scope.id for scope in unknown if isinstance(scope, make)]
             for id, session in connection.execute(query, {"ids": ids}) if ids else ():
-                self._sessions.note(make(id), conversation_of(session))
-                found.add(session)
+                found[make(id)] = conversation_of(session)
         return found
 
     def _is_committed(self, number: str) -> bool:
@@ -278,6 +284,21 @@ class _Server:
 
     def explain(self, error: DBAPIError) -> StoreFailed:
         return explain(self.url, error)
+
+
+def _made_in(results: Sequence[Any]) -> dict[_Indirect, str]:
+    """The conversations of the turns and messages that these results of jobs tell of, so that nobody has to ask."""
+    found = dict[_Indirect, str]()
+    for result in results:
+        for each in result if isinstance(result, tuple) and len(result) == 2 else (result,):
+            match each:
+                case Turn(id=id, session=session):
+                    found[OfTurn(id)] = conversation_of(session)
+                case Arrival(id=row, session=session, duplicate=False):
+                    found[OfMessage(row)] = conversation_of(session)
+                case _:
+                    pass
+    return found
 
 
 def _number(name: str) -> int:
