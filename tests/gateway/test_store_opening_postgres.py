@@ -102,7 +102,7 @@ async def test_the_tables_of_another_program_are_left_alone(empty: str) -> None:
     execute(empty, "CREATE TABLE accounts (id integer)")
     told = await refused(empty)
     assert isinstance(told, StoreCorrupt)
-    assert "it holds tables of another program" in str(told)
+    assert "there are tables of another program in it" in str(told)
     assert tables(empty) == ["accounts"]
 
 
