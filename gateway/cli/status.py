@@ -191,7 +191,7 @@ def _gateway(status: Status) -> str:
     where = f", {status.address}" if status.address else ""
     host = f" on {plain(first.host)}" if first.host else ""
     pid = "" if first.pid is None else f", process {first.pid}{host}"
-    more = f"; and {len(others)} more" if others else ""
+    more = f"; and {len(others)} more (`interject workers` lists them)" if others else ""
     return f"running for {age(first.since)}, since {first.since:%Y-%m-%d %H:%M:%S} UTC{pid}{where}{more}"
 
 

@@ -80,11 +80,11 @@ def count_rows(connection: Connection, table: Table) -> int:
 def batches_of(source: Connection, table: Table, after: Key | None = None) -> Iterator[list[Row]]:
     """The rows whose key comes after this one, in the order of the source's keys, as any database can store them."""
     given = plain(table)
-    query = select(given).order_by(*given.primary_key.columns)
+    query = select(given).order_by(*given.primary_key.columns).execution_options(stream_results=True, yield_per=FETCHED)
     if after is not None:
         query = query.where(_is_after(tuple(given.primary_key.columns), after))
     storable = _storable(given)
-    with source.execution_options(stream_results=True, yield_per=FETCHED).execute(query) as rows:
+    with source.execute(query) as rows:
         yield from _in_batches(storable(row) for row in rows)
 
 
