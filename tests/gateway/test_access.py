@@ -179,7 +179,7 @@ async def test_the_command_line_approves_a_pairing_request_while_the_gateway_run
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "interject.toml"
-    file.write_text('[store]\nurl = "sqlite:///test.db"\n')
+    file.write_text(f'[store]\nurl = "{engines.url(tmp_path / "test.db")}"\n')
     config = ["--config", str(file)]
     async with playing(tmp_path, ScriptedModel(), policies=PAIRING) as play:
         code = await code_for(play, EVE)

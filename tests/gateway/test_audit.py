@@ -25,6 +25,7 @@ from config.load import load
 from gateway.assembly.build import build
 from gateway.cli.main import main
 from gateway.inbound.access import ChannelAccess
+from tests.engines import engines
 from tests.gateway.play import PLACE, Play, inbound, playing
 
 BOB = Sender("8", "Bob")
@@ -51,7 +52,7 @@ def calls(*named: tuple[str, dict[str, Any]]) -> list[Call]:
 
 def printed(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
     settings = folder / "interject.toml"
-    settings.write_text(f'[store]\nurl = "sqlite:///{folder / "test.db"}"\n')
+    settings.write_text(f'[store]\nurl = "{engines.url(folder / "test.db")}"\n')
     assert main(["audit", "--config", str(settings), *options]) == 0
     return capsys.readouterr().out.splitlines()
 
@@ -160,7 +161,7 @@ async def test_changed_settings_are_in_it_by_their_keys_without_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, settings = tmp_path / "home", tmp_path / "interject.toml"
-    base = f'[store]\nurl = "sqlite:///{tmp_path / "test.db"}"\n[web]\nport = 0\n'
+    base = f'[store]\nurl = "{engines.url(tmp_path / "test.db")}"\n[web]\nport = 0\n'
     for key in ("sk-the-first-one", "sk-the-first-one", "sk-very-secret"):
         settings.write_text(f'{base}[models.openai]\napi_key = "{key}"\n')
         async with build(load(settings, {}, home)):

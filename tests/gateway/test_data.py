@@ -25,6 +25,7 @@ from gateway.inbound.access import ChannelAccess
 from gateway.lifecycle.retention import Retention, delete_old
 from gateway.media import FolderBlobs, Media
 from gateway.store import open_store
+from tests.engines import engines
 from tests.gateway.play import ELSEWHERE, PLACE, Play, inbound, playing, until
 
 BOB = Sender("8", "Bob")
@@ -42,7 +43,7 @@ def picture(colour: int) -> bytes:
 def settings_for(folder: Path) -> tuple[str, ...]:
     """The options of a command that make it use the gateway's database and files."""
     file = folder / "interject.toml"
-    file.write_text(f'[store]\nurl = "sqlite:///{folder / "test.db"}"\n[media]\npath = "{folder / "media"}"\n')
+    file.write_text(f'[store]\nurl = "{engines.url(folder / "test.db")}"\n[media]\npath = "{folder / "media"}"\n')
     return ("--config", str(file))
 
 
@@ -244,7 +245,7 @@ async def test_a_backup_under_load_is_restored_with_every_picture(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert await call("restore", str(target), *settings_for(elsewhere)) == 0
-    async with open_store(f"sqlite:///{elsewhere / 'test.db'}") as store:
+    async with open_store(engines.url(elsewhere / "test.db")) as store:
         media = Media(FolderBlobs(elsewhere / "media"), store)
         seen = 0
         for conversation in await store.conversations("memory"):

@@ -19,6 +19,7 @@ from agent.transcript import Results
 from channels.address import Sender
 from gateway.cli.main import main
 from gateway.inbound.access import ChannelAccess
+from tests.engines import engines
 from tests.gateway.play import ANN, Play, playing, until
 
 EVE = Sender("66", "Eve", "eve")
@@ -39,7 +40,7 @@ async def revoke(play: Play, how: str) -> None:
         await play.reply("Revoked: Eve")
         return
     file = play.database.parent / "interject.toml"
-    await asyncio.to_thread(file.write_text, '[store]\nurl = "sqlite:///test.db"\n')
+    await asyncio.to_thread(file.write_text, f'[store]\nurl = "{engines.url(file.parent / "test.db")}"\n')
     assert await asyncio.to_thread(main, ["access", "revoke", "memory", "66", "--config", str(file)]) == 0
 
 
