@@ -16,7 +16,7 @@ from agent.models.content import LoadedImage
 from agent.models.images import ImageCache
 from agent.testing import MemoryMedia
 from agent.transcript import Result, Results
-from channels.history import PersonMessage
+from gateway.api.history import read_history
 from tests.files.make import CHINESE, GERMAN, JAPANESE, KOREAN, POLISH, RUSSIAN, TRADITIONAL, made
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call as ScriptedCall
@@ -212,11 +212,10 @@ async def test_what_is_sent_is_not_doubled_in_what_people_see(tmp_path: Path, ap
         ann = api.private(user_id=7, name="Ann")
         await ann.send_document(made("sales.ipynb"), name="sales.ipynb")
         await ann.hear("Read.")
-        view = built.gateway.conversation_view
-        (conversation,) = await view.conversations("telegram")
-        items = await view.history(conversation.address)
-    messages = [item for item in items if isinstance(item, PersonMessage)]
-    assert [[file.name for file in message.attachments] for message in messages] == [["sales.ipynb"]]
+        (conversation,) = await built.gateway.store.conversations("telegram")
+        page = await read_history(built.gateway, conversation.session, 10)
+    messages = [item for item in page.items if item.kind == "message"]
+    assert [[file.name for file in message.files] for message in messages] == [["sales.ipynb"]]
 
 
 @pytest.mark.parametrize("name", ["wide.png", "photo.jpg"])
