@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.media import MAX_BYTES
+from gateway.media.media import MAX_BYTES
 from tests.api.conftest import control_api
 from tests.api.test_messages import send
 from tests.servers.models import ModelServer, Say
