@@ -23,8 +23,8 @@ class MessageAccepted:
 
 @dataclass(frozen=True, slots=True)
 class MessagesChanged:
-    """The messages with these inbox ids are now in this state; "waiting": they still are, with other words or with their
-    files. The end of a turn changes the messages that it read
+    """The messages with these inbox ids are now in this state; "waiting": they still are, with other words or with
+    their files. The end of a turn changes the messages that it read
     too, and is published as `TurnEnded` only."""
 
     session: str
