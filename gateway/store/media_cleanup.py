@@ -50,7 +50,7 @@ _record = _record.on_conflict_do_update(
     index_elements=["hash"],
     set_={"created_at": _record.excluded.created_at, "stored": media.c.stored + 1, "claimed_at": None},
     where=_is_free,
-)
+).returning(media.c.hash)
 
 
 def record(connection: Connection, attachment: Attachment) -> bool:
@@ -68,7 +68,7 @@ def record(connection: Connection, attachment: Attachment) -> bool:
         "created_at": now,
         "expired": now - CLAIM,
     }
-    return connection.execute(_record, values).rowcount == 1
+    return connection.execute(_record, values).first() is not None
 
 
 def claim_unused(connection: Connection, before: datetime) -> MediaClaim:

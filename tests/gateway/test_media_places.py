@@ -159,6 +159,7 @@ async def test_what_a_crash_left_half_written_is_deleted_when_it_is_old(place: P
 # Cleaning up
 
 
+@pytest.mark.engines
 async def test_a_sweep_deletes_what_nobody_uses_and_what_the_database_does_not_know(place: Place, store: Store) -> None:
     media = Media(place.blobs, store)
     used = await media.put(b"used", "a")
@@ -177,6 +178,7 @@ async def test_a_sweep_deletes_what_nobody_uses_and_what_the_database_does_not_k
     assert await media.sweep(DAY) == 0
 
 
+@pytest.mark.engines
 async def test_files_of_a_deleted_conversation_are_deleted_at_once(place: Place, store: Store) -> None:
     media = Media(place.blobs, store)
     files = [await media.put(str(number).encode(), "x") for number in range(250)]
@@ -184,6 +186,7 @@ async def test_files_of_a_deleted_conversation_are_deleted_at_once(place: Place,
     assert place.stored() == {}
 
 
+@pytest.mark.engines
 async def test_a_file_that_was_stored_again_for_somebody_else_outlives_the_conversation(
     place: Place, store: Store
 ) -> None:
@@ -199,6 +202,7 @@ async def test_a_file_that_was_stored_again_for_somebody_else_outlives_the_conve
     assert place.stored() == {}
 
 
+@pytest.mark.engines
 async def test_a_file_stored_after_a_conversation_was_deleted_outlives_it(place: Place, store: Store) -> None:
     media = Media(place.blobs, store)
     deleted_at = datetime.now(UTC)
@@ -207,6 +211,7 @@ async def test_a_file_stored_after_a_conversation_was_deleted_outlives_it(place:
     assert await media.read(file) == b"new"
 
 
+@pytest.mark.engines
 async def test_a_file_whose_deletion_fails_is_stored_again_and_stays(
     place: Place, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
