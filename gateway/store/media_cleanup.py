@@ -37,7 +37,7 @@ class MediaClaim:
 _used = exists(select(media_uses.c.id).where(media_uses.c.hash == media.c.hash))
 _is_free = or_(media.c.claimed_at.is_(None), media.c.claimed_at < bindparam("expired"))
 
-_record = insert(media).values(
+_inserted = insert(media).values(
     hash=bindparam("hash"),
     media_type=bindparam("media_type"),
     size=bindparam("size"),
@@ -46,9 +46,9 @@ _record = insert(media).values(
     created_at=bindparam("created_at"),
     stored=1,
 )
-_record = _record.on_conflict_do_update(
+_record = _inserted.on_conflict_do_update(
     index_elements=["hash"],
-    set_={"created_at": _record.excluded.created_at, "stored": media.c.stored + 1, "claimed_at": None},
+    set_={"created_at": _inserted.excluded.created_at, "stored": media.c.stored + 1, "claimed_at": None},
     where=_is_free,
 ).returning(media.c.hash)
 
