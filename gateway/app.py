@@ -75,6 +75,7 @@ from gateway.turns.mcp import CurrentMcp, Mcp, NoMcp
 from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.roles import Roles
 from gateway.turns.run_waits import RunWaits
+from gateway.turns.running import RunningTurns
 from gateway.turns.runs import RunReports
 from gateway.turns.titles import Titles
 from gateway.turns.topics import Topics
@@ -283,7 +284,8 @@ class Gateway:
         )
         self.run_waits = RunWaits(store, self.bus)
         self.runs = RunReports(store, self.bus, agents, self.run_waits)
-        context = self.context = ContextUse(store, self.dispatcher, histories, agents)
+        self.running = RunningTurns(store, self.bus, self.dispatcher)
+        context = self.context = ContextUse(store, self.running, histories, agents)
         self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete)
 
         revocations = self._revocations = Revocations(self.bus, self.delivery, self.background)
@@ -466,7 +468,7 @@ class Gateway:
             watching = None if self._lease is None else group.create_task(self._lease.watch())
             listening = group.create_task(self._listen_to_all(services))
             await self._draining.wait()
-            log.info("draining: nothing new begins here, and the process ends after what runs")
+            log.info("draining: nothing new begins here, and the process ends after its running turns")
             await cancel_and_wait(listening)
             await self.dispatcher.drained()
             await self.delivery.settle(DRAINED_DELIVERY)

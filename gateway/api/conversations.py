@@ -4,7 +4,6 @@ files."""
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from tempfile import SpooledTemporaryFile
@@ -282,7 +281,7 @@ async def _info(gateway: Gateway, caller: Caller, place: Place) -> ConversationI
     context = await gateway.context.of(session, address, sender)
     folder = gateway.workspace(session, sender, choice.agent) if caller.may("operate") else None
     named = (await store.places([session])).get(session)
-    running = _running(gateway, place)
+    running = await _running(gateway, place)
     return ConversationInfo(
         id=place.id,
         channel=address.channel,
@@ -315,18 +314,18 @@ def _mode(busy: str) -> BusyMode:
     return busy if busy in ("queue", "collect", "interrupt") else "steer"  # type: ignore[return-value]  # one of them
 
 
-def _running(gateway: Gateway, place: Place) -> RunningTurn | None:
-    active = gateway.dispatcher.active(place.session)
-    if active is None or active.record is None or active.turn is None:
+async def _running(gateway: Gateway, place: Place) -> RunningTurn | None:
+    running = await gateway.running.of(place.session)
+    if running is None:
         return None
-    record, calls = active.record, [call.name for call in active.turn.running_calls]
+    record = running.record
     return RunningTurn(
         turn=record.id,
         agent=gateway.agents.pick(record.agent, record.address, record.principal),
-        step=active.turn.step - bool(calls),
-        calls=calls,
+        step=running.step,
+        calls=list(running.calls),
         began_by=record.principal.id,
-        since=datetime.now(UTC) - timedelta(seconds=time.monotonic() - active.since),
+        since=datetime.now(UTC) - timedelta(seconds=running.seconds),
     )
 
 

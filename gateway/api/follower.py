@@ -81,8 +81,8 @@ Listener = Callable[[events.Event], None]
 @dataclass(slots=True)
 class _Live:
     """A running turn. `sent` is its reply as published last, in `version` of the builder; `open` are the keys of its
-    open questions. `elsewhere` is the log of a turn that another worker runs, as far as it is known: the builder is made
-    from that and from what is reported. `told` of its entries were reported, None if that is not known yet."""
+    open questions. `elsewhere` is the log of a turn that another worker runs, as far as it is known: the builder is
+    made from that and from what is reported. `told` of its entries were reported, None if that is not known yet."""
 
     session: str
     turn: str

@@ -22,9 +22,9 @@ from gateway.lifecycle.recent_log import LogLine
 from gateway.sessions import conversation_of, is_child
 from gateway.store import overview
 from gateway.store.overview import OpenTurn, WaitsFor
-from gateway.store.records import AuditEvent, Turn, TurnKind
+from gateway.store.records import AuditEvent, TurnKind
+from gateway.turns import running
 from gateway.turns.budgets import midnight, person_on
-from gateway.turns.dispatcher import ActiveTurn
 
 NOW_SECONDS = 0.5
 """How old the answer of /now may be: it is computed once for all who watch."""
@@ -266,9 +266,9 @@ def router(gateway: Gateway, facts: OperatorFacts) -> APIRouter:
 
 async def _now(gateway: Gateway) -> Now:
     store = gateway.store
-    active = [each for each in gateway.dispatcher.running() if each.record is not None]
+    turns = await gateway.running.everywhere()
     parked, queues = await store.parked_turns(), await store.queues()
-    records = [each.record for each in active if each.record is not None]
+    records = [each.record for each in turns]
     places = await _places(
         gateway,
         [*(each.session for each in records), *(each.session for each in parked), *(each.session for each in queues)],
@@ -277,7 +277,7 @@ async def _now(gateway: Gateway) -> Now:
     today = await store.total_usage(midnight())
     return Now(
         at=datetime.now(UTC),
-        running=[_running(gateway, each, each.record, places, costs) for each in active if each.record is not None],
+        running=[_running(gateway, each, places, costs) for each in turns],
         parked=[_parked(gateway, each, places) for each in parked],
         queues=[Queue(place=places[each.session], messages=each.messages, oldest=each.oldest) for each in queues],
         undelivered=len(await store.undelivered(None)),
@@ -286,13 +286,11 @@ async def _now(gateway: Gateway) -> Now:
 
 
 def _running(
-    gateway: Gateway, active: ActiveTurn, record: Turn, places: Mapping[str, Place], costs: Mapping[str, float]
+    gateway: Gateway, turn: running.RunningTurn, places: Mapping[str, Place], costs: Mapping[str, float]
 ) -> RunningTurn:
-    turn = active.turn
-    entries = record.entries if turn is None else turn.entries
+    record, entries = turn.record, turn.entries
     agent = gateway.agents.pick(record.agent, record.address, record.principal)
     answered = next((each.model for each in reversed(entries) if isinstance(each, ModelAnswered) and each.model), "")
-    calls = () if turn is None else turn.running_calls
     return RunningTurn(
         turn=record.id,
         kind=record.kind,
@@ -301,8 +299,8 @@ def _running(
         agent=agent,
         model=answered or record.model or gateway.agents.default_model(agent, record.address.channel),
         # A call belongs to the step whose answer asked for it.
-        step=1 if turn is None else turn.step - bool(calls),
-        tools=[call.name for call in calls],
+        step=turn.step,
+        tools=list(turn.calls),
         since=record.started_at,
         cost=costs.get(record.root or record.id, 0.0),
         delegated=is_child(record.session),

@@ -65,10 +65,10 @@ async def require_agents_there(gateway: Gateway, caller: Caller, session: str) -
     """Raises a 403 if a turn runs or waits there with an agent that the caller may not use."""
     if caller.agents is None:
         return
-    active = gateway.dispatcher.active(session)
+    running = await gateway.running.of(session)
     turns = [turn for turn, _ in await gateway.store.asking_turns(session)]
-    if active is not None and active.record is not None:
-        turns.append(active.record)
+    if running is not None:
+        turns.append(running.record)
     for turn in turns:
         require_agent(caller, gateway.agents.pick(turn.agent, turn.address, turn.principal))
 

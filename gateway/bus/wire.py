@@ -85,8 +85,8 @@ class Untold:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """The sender tells the progress of these sessions to subscribers; "" stands for all. `again`: it has missed what was
-    reported of them."""
+    """The sender tells the progress of these sessions to subscribers; "" stands for all. `again`: it has missed what
+    was reported of them."""
 
     sessions: tuple[str, ...]
     again: bool = False

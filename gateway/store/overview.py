@@ -16,8 +16,8 @@ from agent.log_state import step_of, unresolved
 from channels.address import Address, Sender
 from gateway.store import delivery, logs
 from gateway.store.encoding import address_from_json, sender_from_json
-from gateway.store.reading import shown_title
-from gateway.store.records import TurnKind, UndeliveredReply, UsageTotals
+from gateway.store.reading import shown_title, turns_by_id
+from gateway.store.records import Turn, TurnKind, UndeliveredReply, UsageTotals
 from gateway.store.schema import (
     AnyRow,
     inbox,
@@ -124,6 +124,12 @@ class ConversationRow:
 
 _open = select(turns).where(is_running).order_by(turns.c.number).limit(MAX_TURNS)
 _parked = _open.where(turns.c.parked)
+_elsewhere = (
+    select(turns.c.id)
+    .where(is_running, ~turns.c.parked, turns.c.worker != bindparam("own"))
+    .order_by(turns.c.number)
+    .limit(MAX_TURNS)
+)
 _inbox = select(func.count(), func.count(func.distinct(inbox.c.session)), func.min(inbox.c.received_at)).where(
     is_waiting
 )
@@ -171,6 +177,11 @@ def overview(connection: Connection, midnight: datetime) -> Overview:
 def parked_turns(connection: Connection) -> tuple[OpenTurn, ...]:
     """The turns that wait for people, the oldest `MAX_TURNS`."""
     return _open_turns(connection, _parked)
+
+
+def running_elsewhere(connection: Connection, worker: str) -> tuple[Turn, ...]:
+    """The turns that run and that this worker does not run, the oldest `MAX_TURNS`."""
+    return turns_by_id(connection, list(connection.execute(_elsewhere, {"own": worker}).scalars()))
 
 
 def queues(connection: Connection) -> tuple[Queue, ...]:

@@ -292,6 +292,7 @@ class Store:
     traced = reads(traces.traced)
     conversation_rows = reads(overview.conversation_rows)
     parked_turns = reads(overview.parked_turns)
+    running_elsewhere = writes_as_worker(overview.running_elsewhere, apart("workers"))
     queues = reads(overview.queues)
     places = reads(overview.places)
     overview = reads(overview.overview)

@@ -6,20 +6,20 @@ from agent.loop.offered_tools import callable_tools, described_tools
 from channels.address import Address, Sender
 from channels.history import Context
 from gateway.turns.agents import Agents, ModelChoices, next_choice
-from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.history_cache import HistoryCache
+from gateway.turns.running import RunningTurns
 
 
 class ContextUse:
     def __init__(
         self,
         store: ModelChoices,
-        dispatcher: Dispatcher,
+        running: RunningTurns,
         histories: HistoryCache,
         agents: Agents,
     ) -> None:
         self._store = store
-        self._dispatcher = dispatcher
+        self._running = running
         self._histories = histories
         self._agents = agents
 
@@ -30,8 +30,8 @@ class ContextUse:
         if agent.compactor is None:
             return None
         past = await self._histories.of(session)
-        active = self._dispatcher.active(session)
-        entries = active.turn.entries if active is not None and active.turn is not None else ()
+        running = await self._running.of(session)
+        entries = () if running is None else running.entries
         tools = described_tools(callable_tools(agent.tools, entries), past, entries)
         share = agent.compactor.share(
             past,

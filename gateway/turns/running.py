@@ -19,6 +19,7 @@ from gateway.turns.dispatcher import ActiveTurn, Dispatcher
 class RunningStore(Protocol):
     async def turn(self, turn_id: str) -> Turn: ...
     async def unfinished(self, session: str) -> Turn | None: ...
+    async def running_elsewhere(self) -> tuple[Turn, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,14 @@ class RunningTurns:
         """The turn of another worker, with its log."""
         with suppress(LookupError):
             found = await self._store.turn(found.id)
-        return RunningTurn(found, found.entries, (datetime.now(UTC) - found.started_at).total_seconds())
+        return _elsewhere(found)
+
+    async def everywhere(self) -> list[RunningTurn]:
+        """All turns that run: in this process, and in others."""
+        here = [running for active in self._dispatcher.running() if (running := running_here(active)) is not None]
+        known = {running.record.id for running in here}
+        others = await self._store.running_elsewhere()
+        return here + [_elsewhere(turn) for turn in others if turn.id not in known]
 
     async def over(self, turn: Turn, *, seconds: float) -> bool:
         """Waits until the end of the turn is stored, by whatever worker, at most so many seconds; whether it is."""
@@ -69,6 +77,10 @@ class RunningTurns:
                         await events.changed()
                     return True
         return False
+
+
+def _elsewhere(turn: Turn) -> RunningTurn:
+    return RunningTurn(turn, turn.entries, (datetime.now(UTC) - turn.started_at).total_seconds())
 
 
 def running_here(active: ActiveTurn) -> RunningTurn | None:

@@ -135,6 +135,10 @@ class Exchange:
         active = self._gateway.dispatcher.active(self.session)
         if active is not None and active.reply is not None:
             return frozenset(segment.key for segment in active.reply.reply().segments)
+        running = await self._gateway.running.of(self.session)
+        if running is not None:
+            shown = self._gateway.conversation_view.reply_of(running.record)
+            return frozenset(segment.key for segment in shown.segments)
         if self._asked.results:
             turn = (await self._gateway.runs.report(self.run)).turn
             if turn is not None:
