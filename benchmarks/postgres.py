@@ -1,4 +1,4 @@
-"""Compares the store on PostgreSQL with that on SQLite, and a large database with an empty one.
+"""Compares the store on PostgreSQL with that on SQLite, and a large database with a small one.
 
 `python -m benchmarks.postgres [--sessions 100000] [--entries 10000000] [--messages 300]`
 
@@ -6,7 +6,7 @@ It starts a PostgreSQL server of its own on this machine. What is measured:
 
 - the CPU time of this process per message, of a whole gateway with a model that answers at once (without the server's);
 - how long accepting a message, claiming its turn and reading the history take, in a database with so many conversations
-  and log entries, against an empty one.
+  and log entries, against one with as many entries in each conversation, and few conversations.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ T = TypeVar("T")
 SAMPLE = "telegram/bot/sample"
 ENTRIES = 10
 """Log entries of a turn in the large database."""
+
+FEW = 500
+"""Conversations of the small database."""
 
 PLACES = 30
 """Conversations that are used at once when CPU time is measured."""
@@ -108,12 +111,12 @@ def _are_done(count: int, channel: MemoryChannel) -> bool:
     return sum(reply.done for reply in channel.replies.values()) >= count
 
 
-async def latencies(url: str, among: int, count: int = 300) -> dict[str, list[float]]:
+async def latencies(url: str, among: int, count: int) -> dict[str, list[float]]:
     """Milliseconds of each operation, each time in another conversation of so many, one after the other."""
     found: dict[str, list[float]] = {"accept": [], "claim": [], "history": []}
     async with open_store(url) as store:
         for number in range(count + 20):
-            session = f"telegram/bot/c{1 + number * 7919 % among}" if among else f"telegram/bot/c{number}"
+            session = f"telegram/bot/c{1 + number * 7919 % among}"
             await _timed(found["accept"], store.accept(message("And now?"), session))
             turn = await _timed(found["claim"], store.claim(session))
             assert turn is not None
@@ -144,12 +147,16 @@ async def main() -> None:
     sys.stdout.write("| CPU per message, ms | SQLite | PostgreSQL | ratio |\n|---|---|---|---|\n")
     _row("a message and its answer", cpu["sqlite"], cpu["postgresql"], cpu["postgresql"] / cpu["sqlite"])
     with engines.of("postgresql"):
-        empty, large = engines.url(Path("empty")), engines.url(Path("large"))
+        small, large = engines.url(Path("small")), engines.url(Path("large"))
         since = time.monotonic()
+        await fill(small, FEW, FEW * given.entries // given.sessions)
         await fill(large, given.sessions, given.entries)
         sys.stdout.write(f"\nfilled in {time.monotonic() - since:.0f} s\n\n")
-        before, after = await latencies(empty, 0), await latencies(large, given.sessions)
-    sys.stdout.write("| p95, ms | empty | large | ratio |\n|---|---|---|---|\n")
+        before, after = (
+            await latencies(small, FEW, given.messages),
+            await latencies(large, given.sessions, given.messages),
+        )
+    sys.stdout.write("| p95, ms | small | large | ratio |\n|---|---|---|---|\n")
     for name in before:
         a, b = (quantiles(times[name], n=20)[-1] for times in (before, after))
         _row(name, a, b, b / a)
