@@ -187,7 +187,7 @@ class PostgresBus:
                 pause = 0.0
             except (psycopg.Error, OSError) as error:
                 pause = min(max(2 * pause, 0.05), 5.0)
-                log.warning("other workers cannot be told what happens here: %s", " ".join(str(error).split()))
+                log.warning("notifications to other workers fail: %s", " ".join(str(error).split()))
                 await asyncio.sleep(pause)
             if len(self._outgoing):
                 self._signal.set()
