@@ -3,7 +3,6 @@ proxy before the server."""
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Collection, Mapping
@@ -18,7 +17,7 @@ from gateway.inbound.access import AccessPolicy
 from gateway.inbound.memberships import Memberships
 from gateway.outbound.notices import Notices
 from gateway.store.overview import Place
-from gateway.store.records import Command, WebSession
+from gateway.store.records import Command, LoginLink, WebSession
 from gateway.turns.roles import Role
 
 K = TypeVar("K")
@@ -30,12 +29,6 @@ WEB = "web"
 NAME = "login"
 END = "end"
 """The argument of `/login` that ends the person's sessions."""
-
-LINK_TIME = 300.0
-"""Seconds in which a link must be used."""
-
-MAX_LINKS = 1000
-"""Links that wait at once; a further one takes the place of the oldest."""
 
 MAX_AGE = 5.0
 """Seconds for which the conversations of a person are not read again."""
@@ -61,22 +54,15 @@ SIGNED_IN = "A browser is signed in for you now. If that was not you: `/login en
 
 
 class LoginStore(Protocol):
+    async def create_login_link(self, session: str, channel: str, sender: Sender) -> str: ...
+    async def take_login_link(self, code: str) -> LoginLink | None: ...
+    async def address_of(self, session: str) -> Address | None: ...
     async def begin_web_session(self, channel: str, sender: Sender) -> str: ...
     async def web_session(self, secret: str) -> WebSession | None: ...
     async def end_web_session(self, secret: str) -> None: ...
     async def end_web_sessions(self, channel: str, sender: str) -> int: ...
     async def sessions_of(self, person: str) -> tuple[str, ...]: ...
     async def places(self, keys: Collection[str]) -> dict[str, Place]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Link:
-    """`until` is by the clock of `time.monotonic`."""
-
-    session: str
-    address: Address
-    sender: Sender
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +88,6 @@ class Logins:
         self._channels = channels
         self._notices = notices
         self._memberships = Memberships(channels)
-        self._links: OrderedDict[str, _Link] = OrderedDict()
         self._conversations: OrderedDict[tuple[str, str], tuple[float, tuple[str, ...]]] = OrderedDict()
         self._people: OrderedDict[tuple[str, str], tuple[float, Sender]] = OrderedDict()
 
@@ -123,28 +108,20 @@ class Logins:
             return DIRECTLY
         if not self.url:
             return NO_ADDRESS
-        return LINK.format(url=self.url, code=self._new_link(command))
-
-    def _new_link(self, command: Command) -> str:
-        """Its code. It takes the place of an earlier one of the person."""
-        for code, link in tuple(self._links.items()):
-            if (link.address, link.sender.id) == (command.address, command.sender.id):
-                del self._links[code]
-        code = secrets.token_urlsafe(24)
-        until = time.monotonic() + LINK_TIME
-        _keep(self._links, code, _Link(command.session, command.address, command.sender, until), MAX_LINKS)
-        return code
+        code = await self._store.create_login_link(command.session, channel, sender)
+        return LINK.format(url=self.url, code=code)
 
     async def sign_in(self, code: str) -> str | None:
         """The secret of a new session; None if the link was used, has expired, or its person has no access any more."""
-        link = self._links.pop(code, None)
-        if link is None or link.until < time.monotonic():
+        link = await self._store.take_login_link(code)
+        address = None if link is None else await self._store.address_of(link.session)
+        if link is None or address is None:
             return None
-        secret = await self._store.begin_web_session(link.address.channel, link.sender)
+        secret = await self._store.begin_web_session(link.channel, link.sender)
         if await self.find(secret) is None:
             await self._store.end_web_session(secret)
             return None
-        await self._notices.send(link.session, link.address, None, Notice(SIGNED_IN), f"signed-in:{uuid4().hex}")
+        await self._notices.send(link.session, address, None, Notice(SIGNED_IN), f"signed-in:{uuid4().hex}")
         return secret
 
     async def sign_out(self, secret: str) -> None:

@@ -17,6 +17,7 @@ from gateway.store.schema import (
     is_ended,
     is_running,
     is_waiting,
+    login_links,
     media_uses,
     outbox,
     sessions,
@@ -68,6 +69,7 @@ def delete_conversation(
     _delete_rows(connection, deleted, own_turns, own_rows)
     _forget_costs_of(connection, session, today)
     forget_audit(connection, audit.c.session == session)
+    connection.execute(delete(login_links).where(login_links.c.session == session))
     if upto is None:
         connection.execute(delete(sessions).where(sessions.c.key == session))
     else:

@@ -41,6 +41,7 @@ from gateway.store.schema import (
     inbox,
     is_running,
     is_waiting,
+    login_links,
     media_uses,
     outbox,
     pairs,
@@ -254,9 +255,8 @@ def delete_person(connection: Connection, deleted: DeletedRows, person: str, tod
     channel, _, sender = person.partition(":")
     connection.execute(delete(strangers).where(strangers.c.channel == channel, strangers.c.sender_id == sender))
     removed = connection.execute(delete(pairs).where(pairs.c.channel == channel, pairs.c.sender_id == sender)).rowcount
-    connection.execute(
-        delete(web_sessions).where(web_sessions.c.channel == channel, web_sessions.c.sender_id == sender)
-    )
+    for table in (web_sessions, login_links):
+        connection.execute(delete(table).where(table.c.channel == channel, table.c.sender_id == sender))
     _forget_person_costs(connection, person, today)
     forget_audit(connection, audit.c.actor == person)
     deleted.count(accesses=removed)

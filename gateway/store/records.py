@@ -306,6 +306,15 @@ class WebSession:
 
 
 @dataclass(frozen=True, slots=True)
+class LoginLink:
+    """A link with which this person of a channel signs in, asked for in the conversation `session`."""
+
+    session: str
+    channel: str
+    sender: Sender
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Whom an @name of the settings means. `user_name` is the display name at that time."""
 
@@ -531,6 +540,7 @@ AuditKind = Literal[
     "key_revoked",
     "signed_in",
     "model_asked",
+    "worker_drained",
 ]
 
 

@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0022"
+REVISION = "0023"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -439,6 +439,20 @@ web_sessions = Table(
     sqlite_with_rowid=False,
 )
 """People of chat platforms who are signed in to the web server."""
+
+login_links = Table(
+    "login_links",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("session", SafeText, nullable=False),
+    Column("channel", SafeText, nullable=False),
+    Column("sender_id", SafeText, nullable=False),
+    Column("sender_name", SafeText, nullable=False),
+    Column("expires_at", Timestamp, nullable=False),
+    UniqueConstraint("channel", "sender_id", "session"),
+    sqlite_with_rowid=False,
+)
+"""Links that people of chat platforms have asked for, to sign in to the web server."""
 
 workers = Table(
     "workers",

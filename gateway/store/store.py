@@ -36,6 +36,7 @@ from gateway.store import (
     history_pages,
     identities,
     inbox,
+    login_links,
     media_cleanup,
     moves,
     outbox,
@@ -342,6 +343,8 @@ class Store:
     web_session = reads(web_sessions.find)
     end_web_session = writes(web_sessions.end, apart("web sessions"))
     end_web_sessions = writes(web_sessions.end_all, apart("web sessions"))
+    create_login_link = writes(login_links.create, apart("login links"))
+    take_login_link = writes(login_links.take, apart("login links"))
 
     # Audit log
     audit_since = reads(audit.since)

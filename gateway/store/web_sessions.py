@@ -37,7 +37,7 @@ def begin(connection: Connection, channel: str, sender: Sender) -> str:
     secret = f"{PREFIX}{secrets.token_urlsafe(32)}"
     connection.execute(_expired, {"now": now})
     values = {
-        "hash": _hash(secret),
+        "hash": hash_of(secret),
         "channel": channel,
         "sender_id": sender.id,
         "sender_name": sender.name,
@@ -54,7 +54,7 @@ def begin(connection: Connection, channel: str, sender: Sender) -> str:
 
 def find(connection: Connection, secret: str) -> WebSession | None:
     """The session with this secret, unless it has ended."""
-    row = connection.execute(_one, {"of_hash": _hash(secret)}).first()
+    row = connection.execute(_one, {"of_hash": hash_of(secret)}).first()
     if row is None or row.expires_at <= datetime.now(UTC):
         return None
     is_paired = pairing.is_approved(connection, row.channel, row.sender_id)
@@ -63,7 +63,7 @@ def find(connection: Connection, secret: str) -> WebSession | None:
 
 def end(connection: Connection, secret: str) -> None:
     """The session with this secret ends, if there is one."""
-    connection.execute(_end, {"of_hash": _hash(secret)})
+    connection.execute(_end, {"of_hash": hash_of(secret)})
 
 
 def end_all(connection: Connection, channel: str, sender: str) -> int:
@@ -71,5 +71,6 @@ def end_all(connection: Connection, channel: str, sender: str) -> int:
     return connection.execute(_end_all, {"of_channel": channel, "of_sender": sender}).rowcount
 
 
-def _hash(secret: str) -> str:
+def hash_of(secret: str) -> str:
+    """What is stored of a secret that nobody can guess."""
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
