@@ -495,6 +495,7 @@ class Gateway:
 
     async def look(self) -> None:
         """Goes on with what other workers have left, and stops what the store says. Raises `StoreError`."""
+        self._listeners.look()
         await self._resume(await self.store.pending(PATIENCE))
         for session, reason in await self.store.own_stops():
             self.dispatcher.stop(session, before=sys.maxsize, reason=reason)
