@@ -6,23 +6,28 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
+import psycopg
 import pytest
 
-from agent.events import TextDelta
+from agent.events import Logged, TextDelta
+from agent.log import CallEnded
 from channels.message import InboundMessage, Receipt
 from gateway.bus import (
     Bus,
     BusEvent,
+    Lagged,
     NoticeSent,
     Subscription,
     TurnProgress,
+    wire,
 )
 from gateway.bus.bus import MessageReceiver, TurnDispatcher
 from gateway.bus.postgres import PostgresBus
 from gateway.store.records import Busy
 from tests.engines import engines
-from tests.gateway.bus_contract import ADDRESS, HERE, BusContract, Gateway, OpenBus
+from tests.gateway.bus_contract import ADDRESS, HERE, BusContract, Gateway, OpenBus, read, started
 
 STRONGEST_FIRST: tuple[Busy, ...] = ("steer", "wrap", "work", "answer", "interrupt", "collect", "queue")
 
@@ -137,6 +142,12 @@ class Across:
     def publish(self, event: BusEvent) -> None:
         self._there.publish(event)
 
+    def released(self) -> None:
+        self._there.released()
+
+    def recall(self, session: str) -> None:
+        self._here.recall(session)
+
     def subscribe(
         self, session: str | None = None, *kinds: type[BusEvent], own_only: bool = False
     ) -> AbstractAsyncContextManager[Subscription]:
@@ -173,3 +184,53 @@ class TestAcross(BusContract):
     @pytest.fixture
     def open_bus(self, url: str) -> OpenBus:
         return lambda backlog: Across(url, backlog)
+
+
+# Losses, and other versions
+
+
+def test_a_notification_holds_what_fits_and_says_when_something_does_not() -> None:
+    long = TurnProgress(HERE, ADDRESS, "t1", TextDelta("ä\x01" * 9000), 3)
+    texts = list(wire.texts(wire.Happened(long)))
+    payloads = list(wire.payloads("one", 7, texts))
+    assert all(len(payload.encode()) <= wire.MAX_PAYLOAD for payload in payloads)
+    found = [wire.read(payload) for payload in payloads]
+    assert [each.number for each in found if each is not None] == list(range(7, 7 + len(payloads)))
+    heard = [message for each in found if each is not None for message in each.messages]
+    assert len(heard) == len(texts)
+    large = TurnProgress(HERE, ADDRESS, "t1", Logged(CallEnded("c1", "done", "x" * 20_000)), 4)
+    (short,) = wire.texts(wire.Happened(large))
+    told = wire.read(next(wire.payloads("one", 1, [short])))
+    assert told is not None
+    assert told.messages == (wire.Happened(replace(large, event=TextDelta(""))),)
+
+
+async def test_what_another_version_says_is_ignored_and_what_is_missing_is_noticed(url: str) -> None:
+    looked = asyncio.Event()
+    async with two_workers(url, look_again=looked.set) as (_, other), other.subscribe(HERE) as events:
+        looked.clear()
+        payload = wire.VERSION, "third", 5
+        text = '{"v":%d,"from":"%s","n":%d,"m":[{"k":"Unknown","session":"x"},{"k":"Wake"}]}' % payload  # noqa: UP031
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute("SELECT pg_notify('interject_' || md5(current_schema()), %s)", [text])
+        assert await read(events, 1) == [Lagged(HERE, 0)]
+        assert looked.is_set()
+
+
+async def test_after_a_lost_connection_the_store_is_looked_at_and_events_arrive_again(url: str) -> None:
+    looked = asyncio.Event()
+    async with two_workers(url, look_again=looked.set) as (one, other), other.subscribe(HERE) as events:
+        looked.clear()
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        async with asyncio.timeout(20):
+            await looked.wait()
+            assert await anext(events) == Lagged(HERE, 0)
+        await until_known(one, other)
+        one.publish(started(1))
+        async with asyncio.timeout(20):
+            while await anext(events) != started(1):
+                pass
