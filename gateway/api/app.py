@@ -23,6 +23,7 @@ from gateway.api import (
     streams,
     traces,
     usage,
+    workers,
 )
 from gateway.api.follower import Follower
 from gateway.api.guard import Callers, Guard
@@ -85,6 +86,7 @@ def app(
         people.router(gateway),
         usage.router(gateway),
         traces.router(gateway),
+        workers.router(gateway),
         streams.router(gateway, follower),
         session.router(),
     ):

@@ -10,6 +10,7 @@ from gateway.cli.output import age, fail, json_line, table, write_lines
 from gateway.outbound.wording import plain
 from gateway.store import offline
 from gateway.store.errors import StoreError
+from gateway.store.process import state_of
 from gateway.store.workers import Worker
 
 
@@ -28,21 +29,33 @@ def show_workers(configuration: Configuration, *, as_json: bool) -> int:
 
 def drain(configuration: Configuration, name: str) -> int:
     """The worker whose id begins with `name` ends after its running turns. Returns the exit code: 1 when there is none,
-    or more than one."""
+    or more than one, or when no other process can use its database."""
+    url = configuration.settings.store.url
     try:
-        matching = [
-            worker for worker in offline.all_workers(configuration.settings.store.url) if worker.id.startswith(name)
-        ]
+        found = [each for each in offline.all_workers(url) if state_of(each) != "dead"]
+        matching = [worker for worker in found if worker.id.startswith(name)]
         if len(matching) != 1:
             problem = "no worker has" if not matching else f"{len(matching)} workers have"
-            sys.stderr.write(f"interject: {problem} an id that begins with {name}; `interject workers` lists them\n")
-            return 1
-        offline.drain_worker(configuration.settings.store.url, matching[0].id)
+            return _refuse(f"{problem} an id that begins with {name}; `interject workers` lists them")
+        worker = matching[0]
+        if worker.left is None:
+            return _refuse(
+                f"{worker.id} is the only process that can use this database; SIGTERM to {worker.pid} ends it"
+            )
+        if not offline.drain_worker(url, worker):
+            return _refuse(f"{worker.id} has ended already")
     except StoreError as error:
         return fail(configuration, error)
-    turns = matching[0].running
-    write_lines([f"{matching[0].id} takes nothing new from now on, and ends after {turns} running turns."])
+    lines = [f"{worker.id} takes nothing new from now on, and ends after {worker.running} running turns."]
+    if not any(state_of(each) == "works" for each in found if each.id != worker.id):
+        lines.append("No other worker goes on with its work: start one.")
+    write_lines(lines)
     return 0
+
+
+def _refuse(problem: str) -> int:
+    sys.stderr.write(f"interject: {problem}\n")
+    return 1
 
 
 def _json(worker: Worker) -> dict[str, Any]:
@@ -52,9 +65,10 @@ def _json(worker: Worker) -> dict[str, Any]:
         "pid": worker.pid,
         "version": worker.version,
         "since": worker.started_at,
-        "lease": round(worker.left, 1),
+        "lease": None if worker.left is None else round(worker.left, 1),
         "running": worker.running,
         "room": worker.room,
+        "state": state_of(worker),
         "draining": worker.draining,
         "connectors": list(worker.connectors),
     }
@@ -66,12 +80,11 @@ def _table(found: tuple[Worker, ...]) -> list[str]:
 
 
 def _cells(worker: Worker) -> tuple[str, ...]:
-    state = "dead" if worker.left <= 0 else "draining" if worker.draining else "works"
     return (
         age(worker.started_at),
-        f"{worker.running}/{worker.room}",
-        f"{max(worker.left, 0):.0f} s",
-        state,
+        "-" if worker.left is None else f"{worker.running}/{worker.room}",
+        "-" if worker.left is None else f"{max(worker.left, 0):.0f} s",
+        state_of(worker),
         plain(worker.host, 40),
         str(worker.pid),
         worker.version,

@@ -18,6 +18,7 @@ from gateway.store.read_only import reading
 from gateway.store.records import (
     ApiKey,
     ApiKeyScope,
+    AuditEvent,
     AuditRow,
     DeletionReport,
     DeletionRequest,
@@ -135,9 +136,10 @@ def all_workers(url: str) -> tuple[Worker, ...]:
     return _read(url, workers.listed)
 
 
-def drain_worker(url: str, worker: str) -> bool:
-    """The worker is to end after its running turns; False if there is none with this id. Raises `StoreError`."""
-    return _write(url, lambda connection: workers.drain(connection, worker))
+def drain_worker(url: str, worker: Worker) -> bool:
+    """The worker is to end after its running turns; False if it has ended. Raises `StoreError`."""
+    event = AuditEvent("worker_drained", audit.OPERATOR, detail={"worker": worker.id, "host": worker.host})
+    return _write(url, lambda connection: workers.drain(connection, worker.id, event))
 
 
 def _write(url: str, work: Callable[[Connection], T]) -> T:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Literal
 
 from gateway.store.workers import Worker
+
+WorkerState = Literal["works", "draining", "dead"]
 
 
 def place() -> str:
@@ -30,3 +33,10 @@ def is_gone(worker: Worker) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def state_of(worker: Worker) -> WorkerState:
+    """What a worker that is listed does; "dead": it is about to be buried."""
+    if (worker.left is not None and worker.left <= 0) or is_gone(worker):
+        return "dead"
+    return "draining" if worker.draining else "works"

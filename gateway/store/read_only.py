@@ -58,7 +58,9 @@ def holders_of_server(connection: Connection) -> tuple[Holder, ...]:
         return ()
     from gateway.store.workers import listed
 
-    return tuple(Holder(each.pid, each.started_at, each.host) for each in listed(connection) if each.left > 0)
+    return tuple(
+        Holder(each.pid, each.started_at, each.host) for each in listed(connection) if each.left and each.left > 0
+    )
 
 
 def _holder_of_file(path: Path) -> Holder | None:

@@ -17,6 +17,8 @@ from sqlalchemy import ColumnElement, Connection, Double, bindparam, delete, exi
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
+from gateway.store import audit
+from gateway.store.records import AuditEvent
 from gateway.store.schema import AnyRow, inbox, is_running, is_turn, is_waiting, leases, turns, workers
 from gateway.store.upsert import insert
 
@@ -44,9 +46,9 @@ def _now_in_postgresql(element: _Now, compiler: Any, **kwargs: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`place`: where its process id means something, "" if that is not known. `left`: seconds of its lease. `running`
-    turns of at most `room`. `draining`: it takes nothing new and is about to end. `connectors`: the names of the leases
-    that it holds."""
+    """`place`: where its process id means something, "" if that is not known. `left`: seconds of its lease, None where
+    the database has one worker only, which needs none and says nothing of itself. `running` turns of at most `room`.
+    `draining`: it takes nothing new and is about to end. `connectors`: the names of the leases that it holds."""
 
     id: str
     host: str
@@ -54,7 +56,7 @@ class Worker:
     place: str
     version: str
     started_at: datetime
-    left: float
+    left: float | None
     running: int
     room: int
     draining: bool
@@ -167,15 +169,19 @@ def listed(connection: Connection) -> tuple[Worker, ...]:
     held: dict[str, list[str]] = {}
     for name, holder in connection.execute(_leases):
         held.setdefault(holder, []).append(name)
-    return tuple(_worker_from(row, held.get(row.id, [])) for row in connection.execute(_listed))
+    beats = connection.dialect.name != "sqlite"
+    return tuple(_worker_from(row, held.get(row.id, []), beats=beats) for row in connection.execute(_listed))
 
 
-def drain(connection: Connection, worker: str) -> bool:
-    """The worker is to end after its running turns; False if there is none with this id."""
-    return connection.execute(_drain, {"of_worker": worker}).rowcount > 0
+def drain(connection: Connection, worker: str, *events: AuditEvent) -> bool:
+    """The worker is to end after its running turns, which the `events` record; False if there is none with this id."""
+    if connection.execute(_drain, {"of_worker": worker}).rowcount == 0:
+        return False
+    audit.record(connection, *events)
+    return True
 
 
-def _worker_from(row: AnyRow, connectors: list[str]) -> Worker:
+def _worker_from(row: AnyRow, connectors: list[str], *, beats: bool) -> Worker:
     return Worker(
         row.id,
         row.host,
@@ -183,7 +189,7 @@ def _worker_from(row: AnyRow, connectors: list[str]) -> Worker:
         row.place,
         row.version,
         row.started_at,
-        row.left,
+        row.left if beats else None,
         row.running,
         row.room,
         bool(row.draining),
