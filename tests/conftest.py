@@ -83,6 +83,7 @@ expect.set_options(timeout=60_000)
 
 
 LONG = (
+    "cluster/test_day.py",
     "gateway/test_interleavings.py",
     "gateway/test_session_machine.py",
     "gateway/test_kill.py",
@@ -151,10 +152,13 @@ async def discord() -> AsyncIterator[Discord]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says how many interleavings were played, and from which seeds they can be played again."""
+    """Says how many interleavings were played and faults were made, and from which seeds they can be played again."""
     told = [dict(report.user_properties) for report in terminalreporter.getreports("passed") if report.user_properties]
     played = [properties for properties in told if "interleavings" in properties]
     if played:
         total = sum(int(str(properties["interleavings"])) for properties in played)
         seeds = ", ".join(str(properties["seed"]) for properties in played)
         terminalreporter.write_line(f"{total:,} interleavings, seeds {seeds}")
+    for properties in told:
+        if "faults" in properties:
+            terminalreporter.write_line(f"several workers: {properties['faults']}")

@@ -70,12 +70,17 @@ class Engines:
         if self.kind == "sqlite":
             with closing(sqlite3.connect(file)) as connection, connection:
                 return list(connection.execute(statement, values))
-        if file not in self._beside or self._beside[file].closed:
+        if file not in self._beside:
             opened = psycopg.connect(self.url(file), autocommit=True)
             opened.adapters.register_loader("jsonb", TextLoader)
             self._beside[file] = opened
         placed = statement.replace("%", "%%").replace("?", "%s") if values else statement
-        cursor = self._beside[file].execute(placed.encode(), values or None)
+        try:
+            cursor = self._beside[file].execute(placed.encode(), values or None)
+        except psycopg.OperationalError:
+            # The server was restarted.
+            self._beside.pop(file).close()
+            raise
         return cursor.fetchall() if cursor.description else []
 
     def refuse(

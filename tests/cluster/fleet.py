@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psycopg
 
 from tests.engines import engines
 
@@ -76,6 +77,23 @@ class Fleet:
         process.running.terminate()
         return await process.running.wait()
 
+    async def alive(self, name: str) -> None:
+        """Returns when others take the worker for alive. One that could not start, as without a database, is started
+        again: supervisors do that."""
+        async with asyncio.timeout(120):
+            while not self._is_alive(name):
+                code = self.processes[name].running.returncode
+                assert code in (None, 1), f"{name} has ended with {code}"
+                if code is not None:
+                    await self.start(name)
+                await _a_moment()
+
+    def _is_alive(self, name: str) -> bool:
+        with suppress(psycopg.Error):
+            pid = self.processes[name].running.pid
+            return bool(engines.sql(self.database, "SELECT 1 FROM workers WHERE pid = ?", pid))
+        return False
+
     def holder(self, connector: str) -> str:
         """The name of the worker that has the connector; "" if nobody does."""
         rows = engines.sql(
@@ -90,6 +108,10 @@ class Fleet:
         return "\n".join(f"--- {path.stem}\n{path.read_text()}" for path in sorted(self.settings.parent.glob("*.log")))
 
 
+async def _a_moment() -> None:
+    await asyncio.sleep(0.1)
+
+
 @asynccontextmanager
 async def fleet(settings: Path, *names: str, url: str | None = None) -> AsyncIterator[Fleet]:
     """The workers, which are killed at the end. `url` is another way to the database, such as through a proxy."""
@@ -97,11 +119,11 @@ async def fleet(settings: Path, *names: str, url: str | None = None) -> AsyncIte
     try:
         await made.start(*names)
         yield made
+    except BaseException as error:
+        error.add_note(made.logs())
+        raise
     finally:
         for process in made.processes.values():
-            process.kill()
+            if process.running.returncode is None:
+                process.kill()
             await process.running.wait()
-
-
-def some(chance: random.Random, names: list[str]) -> str:
-    return chance.choice(sorted(names))

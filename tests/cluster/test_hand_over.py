@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.fleet import fleet
 from tests.engines import engines
 from tests.gateway.stage import write_settings
-from tests.servers.models import Call, ModelServer, Request, Say, Wait
+from tests.servers.models import Call, ModelServer, Request, Say
 from tests.servers.telegram import BotApi
 
 pytestmark = pytest.mark.engines("postgresql")
