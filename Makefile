@@ -51,6 +51,8 @@ pin:
 	  --no-emit-index-url --no-header --no-annotate -q -o requirements.txt
 	uv pip compile pyproject.toml --group build --group dev --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate -q -c requirements.txt -o requirements-dev.txt
+	uv pip compile pyproject.toml --extra postgres --extra s3 --group build --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -q -c requirements-dev.txt -o requirements-image.txt
 
 clean:
 	rm -rf .venv site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -37,6 +37,16 @@ def test_the_image_is_built_from_files_that_the_build_is_given() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_the_image_has_the_versions_that_are_tested_and_can_use_every_database_and_bucket() -> None:
+    usual, image, tested = (_pins(f"requirements{which}.txt") for which in ("", "-image", "-dev"))
+    assert usual < image <= tested
+    assert {line.partition("==")[0] for line in image - usual} == {"psycopg", "psycopg-binary", "obstore"}
+
+
+def _pins(file: str) -> set[str]:
+    return {line.split()[0] for line in (ROOT / file).read_text().splitlines() if "==" in line}
+
+
 def test_the_image_runs_as_a_user_without_rights_and_writes_to_its_volume_only() -> None:
     assert of("USER") == ["10001:10001"]
     assert (of("WORKDIR")[-1], json.loads(of("VOLUME")[0])) == ("/data", ["/data"])
