@@ -14,12 +14,14 @@ import { people } from "./views/people.js";
 import { settings } from "./views/settings.js";
 import { trace } from "./views/trace.js";
 import { usage } from "./views/usage.js";
+import { workers } from "./views/workers.js";
 
 // Each view: its title, the scope that it needs, and `open(place, tools)`, which fills the place and returns `refresh`, or
 // also `close` to leave it.
 const VIEWS = {
   now: ["Now", "operate", now],
   channels: ["Channels", "operate", channels],
+  workers: ["Workers", "operate", workers],
   people: ["People", "operate", people],
   usage: ["Usage and cost", "operate", usage],
   catalog: ["Agents and tools", "operate", catalog],
