@@ -226,8 +226,8 @@ class Gateway:
         self._own_channels: list[Channel] = []
         self._new_channels: set[str] = set()
         self._replies = ChannelReplies(options.reply_options, mask)
-        histories = HistoryCache(store, lambda session: self.bus.publish(HistoryChanged(session)))
-        self._moved_chats = MovedChats(store, histories.forget)
+        histories = self._histories = HistoryCache(store, lambda session: self.bus.publish(HistoryChanged(session)))
+        self._moved_chats = MovedChats(store, histories.forget, self.bus.released)
         self._receive = self._moved_chats.receiving(self.bus.deliver)
         self.delivery = Delivery(
             self.channels,
@@ -486,6 +486,8 @@ class Gateway:
             group.create_task(supervised(self._follow_configuration))
             group.create_task(supervised(self._role_changes.watch))
             group.create_task(supervised(self.deletion.watch))
+            if self.store.is_shared:
+                group.create_task(supervised(partial(self._histories.follow, self.bus)))
             for service in services:
                 group.create_task(supervised(service))
 
@@ -496,6 +498,7 @@ class Gateway:
     async def look(self) -> None:
         """Goes on with what other workers have left, and stops what the store says. Raises `StoreError`."""
         self._listeners.look()
+        await self._moved_chats.refresh()
         await self._resume(await self.store.pending(PATIENCE))
         for session, reason in await self.store.own_stops():
             self.dispatcher.stop(session, before=sys.maxsize, reason=reason)

@@ -80,8 +80,8 @@ class Bus(Protocol):
         arrives at least once, and before any later wake of the session."""
 
     def released(self) -> None:
-        """Says that this worker has given up something that others may take: they look at the store. Never waits, never
-        raises; it may be lost."""
+        """Says that this worker has given up something that others may take, or changed what they keep in memory: they
+        look at the store. Never waits, never raises; it may be lost."""
 
     def publish(self, event: BusEvent) -> None:
         """Never waits, never raises, and costs nothing without subscribers."""

@@ -28,13 +28,19 @@ class MoveStore(Protocol):
 ChatKey = tuple[str, str, str]
 
 
+def _untold() -> None:
+    """There is nobody else."""
+
+
 class MovedChats:
     """A conversation keeps the address at which it began; `current` is where its chat is now."""
 
-    def __init__(self, store: MoveStore, forget: Callable[[str], None]) -> None:
-        """`forget` is called with sessions whose history has changed."""
+    def __init__(self, store: MoveStore, forget: Callable[[str], None], moved: Callable[[], None] = _untold) -> None:
+        """`forget` is called with sessions whose history has changed, `moved` when other workers are to `refresh`."""
         self._store = store
         self._forget = forget
+        self._moved = moved
+        self._known: tuple[ChatMove, ...] = ()
         self._current: dict[ChatKey, str] = {}
         self._original: dict[ChatKey, str] = {}
         self._unmerged: list[tuple[Address, Address]] = []
@@ -42,8 +48,17 @@ class MovedChats:
         self._behind = 0
 
     async def load(self) -> None:
-        """Before anything is received or shown."""
+        """Before anything is received or shown. Raises `StoreError`."""
+        await self._learn(await self._store.chat_moves())
+
+    async def refresh(self) -> None:
+        """Learns what other workers were told. Raises `StoreError`."""
         moves = await self._store.chat_moves()
+        if moves != self._known:
+            await self._learn(moves)
+
+    async def _learn(self, moves: tuple[ChatMove, ...]) -> None:
+        self._known = moves
         first: dict[ChatKey, str] = {}
         for move in moves:
             original = first.setdefault((move.channel, move.account, move.new_chat), move.chat)
@@ -72,6 +87,7 @@ class MovedChats:
         await shielded(self._store.move_address(old, replace(old, chat=chat)))
         log.info("%s: the chat %s has the id %s now", address.channel, old.chat, chat)
         await self.load()
+        self._moved()
 
     def receiving(self, deliver: Deliver) -> Deliver:
         """`deliver` for channels: messages arrive at the address of their conversation.

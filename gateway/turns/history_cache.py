@@ -13,6 +13,7 @@ from agent.context.size import size_of_log
 from agent.log import Entry
 from agent.log_state import unresolved
 from agent.transcript import RenderedTurn, model_view
+from gateway.bus import Bus, HistoryChanged, Lagged
 from gateway.store.records import PastTurn
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,16 @@ class HistoryCache:
         """The history became another: it was reset or deleted, or another process has written to it."""
         self._drop(session)
         self._changed(session)
+
+    async def follow(self, bus: Bus) -> None:
+        """Forgets what other workers have changed, until cancelled."""
+        async with bus.subscribe(None, HistoryChanged) as changes:
+            async for event in changes:
+                if isinstance(event, Lagged):
+                    for session in {*self._cached, *self._reading}:
+                        self._drop(session)
+                else:
+                    self._drop(event.session)
 
     def _drop(self, session: str) -> None:
         self._mark_outdated(session)
