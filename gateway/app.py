@@ -454,7 +454,7 @@ class Gateway:
         await self._resume(await self.store.pending())
         self.is_receiving = True
         if self._lease is not None:
-            self._lease.work = self
+            self._lease.attach(self)
         try:
             await self._listen_until_drained(services)
         except* LeaseLost:

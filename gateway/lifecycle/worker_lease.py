@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Coroutine, Sequence
-from contextlib import suppress
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from agent.interrupt import cancel_and_wait
 from gateway.store.errors import StoreError
@@ -61,28 +60,35 @@ class WorkerLease:
         self._unbroken_since = time.monotonic()
         self._told = asyncio.Event()
         self._draining = False
-        self._task: asyncio.Task[None] | None = None
+        self._is_one_expired = False
+        self._beating: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self.work: Work | None = None
 
     async def __aenter__(self) -> WorkerLease:
         """Raises `StoreError`."""
         await self._remove_gone()
-        self._task = asyncio.create_task(self._run())
+        self._beating = asyncio.create_task(self._beat_on())
+        self._looking = asyncio.create_task(self._look_when_told())
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._task is not None:
-            await cancel_and_wait(self._task)
+        await cancel_and_wait(*filter(None, (self._beating, self._looking)))
 
     async def watch(self) -> None:
         """Until cancelled. Raises `LeaseLost`."""
-        assert self._task is not None
-        await asyncio.shield(self._task)
+        assert self._beating is not None
+        await asyncio.shield(self._beating)
 
     def is_current(self) -> bool:
         """Whether others still take this worker for alive. Asks nobody: true until the lease of the last beat ends on
         this process's clock, which goes on while the process is stopped."""
         return time.monotonic() < self._until
+
+    def attach(self, work: Work) -> None:
+        """From now on it is told to look."""
+        self.work = work
+        self._told.set()
 
     def look_again(self) -> None:
         """Something may have been left, or a notification was lost."""
@@ -94,7 +100,7 @@ class WorkerLease:
         if dead:
             await self._bury(dead, expired=False)
 
-    async def _run(self) -> None:
+    async def _beat_on(self) -> None:
         while True:
             beat, pause = await self._beat()
             if beat is not None and beat.draining and not self._draining and self.work is not None:
@@ -104,14 +110,26 @@ class WorkerLease:
             if next_end is not None:
                 pause = min(pause, self._until_burial(next_end))
             if next_end is not None and next_end <= 0 and self._may_bury():
-                await self._try(self._bury((), expired=True))
-                pause = 0.0
-            if self._told.is_set() and self.work is not None:
-                self._told.clear()
-                await self._try(self.work.look())
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._told.wait()
+                self._is_one_expired = True
+                self._told.set()
+            await asyncio.sleep(pause)
+
+    async def _look_when_told(self) -> None:
+        """Beside the beats, because what another worker has left may take longer to read than a lease lasts."""
+        while True:
+            await self._told.wait()
+            self._told.clear()
+            if self.work is None:
+                continue
+            try:
+                if self._is_one_expired:
+                    await self._bury((), expired=True)
+                    self._is_one_expired = False
+                await self.work.look()
+            except StoreError as error:
+                log.warning("what other workers have left cannot be read, trying again: %s", error)
+                await asyncio.sleep(RETRY)
+                self._told.set()
 
     async def _beat(self) -> tuple[Beat | None, float]:
         """What the store answers, None if it does not; and the seconds until the next one. Raises `LeaseLost`."""
@@ -128,13 +146,6 @@ class WorkerLease:
             raise LeaseLost
         self._until = since + self._seconds
         return beat, self._seconds / BEATS
-
-    async def _try(self, step: Coroutine[Any, Any, object]) -> None:
-        try:
-            await step
-        except StoreError as error:
-            log.warning("what other workers have left cannot be read, trying again: %s", error)
-            self._told.set()
 
     def _may_bury(self) -> bool:
         """After the database was away, the leases of all have ended: the others get the time to beat first."""

@@ -29,7 +29,7 @@ from gateway.store.errors import StoreFailed, StoreUnreachable
 from gateway.store.postgres_database import ALL, MAX_IDLE, WRITING, explain, is_lost, open_database
 from gateway.store.records import Arrival, Turn
 from gateway.store.schema import inbox, turns
-from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope, Whole
+from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope, Urgent, Whole
 from gateway.store.writer import OnCommitted, Writer, untold
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ LANES = 4
 
 READERS = 4
 """Connections that read."""
+
+CONNECTIONS = LANES + 1 + READERS
+"""One lane more is for what is urgent."""
 
 PATIENCE = 3.0
 """Seconds for which a write is tried again while the server does not answer, as during its restart."""
@@ -76,7 +79,7 @@ async def open_postgres(
 
     Raises `StoreTooNew`, `StoreCorrupt`, `StoreUnreachable` or `StoreFailed`.
     """
-    database = await asyncio.to_thread(open_database, url, LANES + READERS, max_idle=max_idle)
+    database = await asyncio.to_thread(open_database, url, CONNECTIONS, max_idle=max_idle)
     server = _Server(database, url, patience)
     try:
         sessions = _Sessions()
@@ -84,7 +87,7 @@ async def open_postgres(
             closing = threading.Event()
             lanes = [
                 await stack.enter_async_context(Writer(_ServerTransactions(server, sessions, closing), committed))
-                for _ in range(LANES)
+                for _ in range(LANES + 1)
             ]
             stack.callback(closing.set)
             engine = PostgresEngine(server, lanes, sessions)
@@ -122,7 +125,10 @@ class PostgresEngine:
         await asyncio.shield(asyncio.to_thread(self._readers.shutdown, cancel_futures=True))
 
     def _lane(self, scope: Scope) -> Writer:
+        *lanes, urgent = self._lanes
         match scope:
+            case Urgent():
+                return urgent
             case Whole():
                 name = ""
             case Apart(name) | OfTable(name):
@@ -131,7 +137,7 @@ class PostgresEngine:
                 name = conversation_of(key)
             case OfTurn() | OfMessage():
                 name = self._sessions.of(scope) or str(scope)
-        return self._lanes[crc32(name.encode("utf-8", "replace")) % len(self._lanes)]
+        return lanes[crc32(name.encode("utf-8", "replace")) % len(lanes)]
 
     def _read(self, query: Job[T]) -> T:
         try:
@@ -209,7 +215,10 @@ class _ServerTransactions:
 
     def _lock(self, connection: Connection, scopes: Sequence[Scope], known: Mapping[_Indirect, str]) -> str:
         """Waits until nobody else writes in these scopes, until the transaction ends. The transaction's number."""
-        if any(isinstance(scope, Whole) for scope in scopes):
+        locks: list[str]
+        if all(isinstance(scope, Urgent) for scope in scopes):
+            locks = []
+        elif any(isinstance(scope, Whole) for scope in scopes):
             locks = [f"pg_advisory_xact_lock({WRITING}, {ALL})"]
         else:
             names = set(known.values())

@@ -64,7 +64,13 @@ class OfTable:
     name: str
 
 
-Scope = Whole | OfSession | OfTurn | OfMessage | OfTable | Apart
+@dataclass(frozen=True, slots=True)
+class Urgent:
+    """One statement on rows of this process, such as its lease. It waits for nobody, not even for `Whole` writes, which
+    may take longer than a lease."""
+
+
+Scope = Whole | OfSession | OfTurn | OfMessage | OfTable | Apart | Urgent
 
 ScopeOf = Callable[[tuple[Any, ...], dict[str, Any]], Scope]
 """The scope of one call, from its arguments."""
@@ -103,9 +109,11 @@ def apart(name: str) -> Rule:
     return always(Apart(name))
 
 
+urgent = always(Urgent())
 of_pairs = always(OfTable("pairs"))
 of_keys = always(OfTable("keys"))
 of_identities = always(OfTable("identities"))
+of_spending = always(OfTable("spending"))
 of_settings = always(OfTable("settings"))
 
 

@@ -73,6 +73,7 @@ from gateway.store.scope import (
     by_row,
     by_session,
     by_turn,
+    urgent,
     of_identities,
     of_keys,
     of_pairs,
@@ -245,7 +246,7 @@ class Store:
 
     # Workers
     enlist = writes_as_worker(workers.enlist, apart("workers"))
-    beat = writes_as_worker(workers.beat, apart("workers"))
+    beat = writes_as_worker(workers.beat, urgent)
     leave = writes_as_worker(workers.leave, apart("workers"))
     bury = writes_as_worker(workers.bury)
     list_workers = writes(workers.listed, apart("workers"))

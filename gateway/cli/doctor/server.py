@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from gateway.cli.doctor.finding import Finding
 from gateway.cli.doctor.schema import schema_finding
 from gateway.cli.output import size, span
+from gateway.store import postgres
 from gateway.store.errors import StoreError
-from gateway.store.postgres import LANES, READERS
 from gateway.store.postgres_database import shown
 from gateway.store.read_only import snapshot
 from gateway.store.schema_support import schema_or_none
 from gateway.store.server_health import LONG, OLDEST_VERSION, ServerHealth, server_health
 from gateway.store.urls import database_url
 
-CONNECTIONS = LANES + READERS + 2
+CONNECTIONS = postgres.CONNECTIONS + 2
 """What a gateway takes; two are the bus's."""
 
 SLOW = 0.02
