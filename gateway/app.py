@@ -250,7 +250,7 @@ class Gateway:
             self.channels,
             lambda session: self.bus.publish(TitleChanged(session)),
         )
-        self._budgets = budgets = Budgets(store, options.spending, estimate)
+        self._budgets = budgets = Budgets(store, options.spending, estimate, shared=store if store.is_shared else None)
         self._topics = Topics(self.channels, options.topics)
         self.dispatcher = Dispatcher(
             store,
@@ -423,6 +423,7 @@ class Gateway:
             self.run_waits,
             self.delivery,
             self._titles,
+            self._budgets,
             self.dispatcher,
             self.background,
             self.receiver,

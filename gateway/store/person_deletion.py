@@ -45,6 +45,7 @@ from gateway.store.schema import (
     media_uses,
     outbox,
     pairs,
+    reservations,
     sessions,
     strangers,
     turn_log,
@@ -257,6 +258,7 @@ def delete_person(connection: Connection, deleted: DeletedRows, person: str, tod
     removed = connection.execute(delete(pairs).where(pairs.c.channel == channel, pairs.c.sender_id == sender)).rowcount
     for table in (web_sessions, login_links):
         connection.execute(delete(table).where(table.c.channel == channel, table.c.sender_id == sender))
+    connection.execute(delete(reservations).where(reservations.c.person == person))
     _forget_person_costs(connection, person, today)
     forget_audit(connection, audit.c.actor == person)
     deleted.count(accesses=removed)

@@ -442,6 +442,26 @@ class UsageTotals:
 
 
 @dataclass(frozen=True, slots=True)
+class SpendingCaps:
+    """The most that a turn with all that it delegated, a person in a day and everybody in a day may cost, in dollars;
+    None is no limit."""
+
+    turn: float | None = None
+    person_daily: float | None = None
+    daily: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """What a call would exceed: `limit` is less than what the bill and all reservations, `reserved`, make with it."""
+
+    whose: Literal["turn", "person", "everybody"]
+    bill: UsageTotals
+    reserved: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class InboxRow:
     id: int
     message_id: str | None

@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0023"
+REVISION = "0024"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -483,6 +483,20 @@ leases = Table(
     sqlite_with_rowid=False,
 )
 """Connections to platforms that only one worker may have: held as long as the worker is alive."""
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("worker", String(64), nullable=False),
+    # That all was delegated from.
+    Column("turn", String(64), nullable=False),
+    Column("person", SafeText, nullable=False),
+    Column("cost", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What running calls of several workers may cost, in dollars, where there are limits: each counts as long as its worker
+is alive."""
 
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")

@@ -47,6 +47,7 @@ from gateway.store import (
     reactions,
     reading,
     requests,
+    reservations,
     revocation,
     runs,
     sessions,
@@ -73,11 +74,12 @@ from gateway.store.scope import (
     by_row,
     by_session,
     by_turn,
-    urgent,
     of_identities,
     of_keys,
     of_pairs,
     of_settings,
+    of_spending,
+    urgent,
     whole,
 )
 from gateway.store.sqlite import open_sqlite
@@ -286,6 +288,9 @@ class Store:
     # Cost
     spent = writes(costs.spent, apart("usage"))
     add_spent = writes(costs.add_spent, apart("usage"))
+    reserve_spending = writes_as_worker(reservations.reserve, of_spending)
+    release_spending = writes(reservations.release, of_spending)
+    reserved_spending = writes(reservations.reserved_by, apart("reservations"))
 
     # What goes on
     find_turn = reads(traces.find_turn)
