@@ -217,12 +217,16 @@ def count(connection: Connection, wanted: DeletionRequest) -> DeletionReport:
 # Carrying out
 
 
-def carry_out(connection: Connection, request_id: int, today: datetime) -> Deleted:
-    """Deletes the rows, and records that in the audit log. Running turns lose theirs: stop them before.
+def carry_out(connection: Connection, request_id: int, today: datetime) -> Deleted | None:
+    """Deletes the rows, and records that in the audit log; None if another worker has done so. Running turns lose
+    theirs: stop them before.
 
     `today` is its first moment: the costs of today keep their person until it is over, so that limits hold.
     """
-    wanted = _request_from(connection.execute(_one, {"request": request_id}).one())
+    row = connection.execute(_one, {"request": request_id}).one()
+    if row.state != "requested":
+        return None
+    wanted = _request_from(row)
     deleted = DeletedRows()
     keys = (wanted.session,) if wanted.session else sessions_of(connection, wanted.person)
     for key in keys:
