@@ -95,6 +95,9 @@ NOBODY = ChannelAccess(frozenset(), "off")
 class Programs(Protocol):
     """Senders that are programs with a key of the control API, on every channel."""
 
+    async def reload(self) -> None:
+        """Reads which keys there are. Raises `StoreError`."""
+
     def is_program(self, sender: str) -> bool:
         """Whether this is the sender id of a program."""
 
@@ -109,6 +112,9 @@ class Programs(Protocol):
 
 
 class NoPrograms:
+    async def reload(self) -> None:
+        pass
+
     def is_program(self, sender: str) -> bool:
         return False
 

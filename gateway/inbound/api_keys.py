@@ -42,10 +42,13 @@ class ApiKeys:
         if time.monotonic() - self._read_at < MAX_AGE:
             return
         async with self._reading:
-            started = time.monotonic()
-            if started - self._read_at >= MAX_AGE:
-                self._keys = {key.id: key for key in await self._store.api_keys()}
-                self._read_at = started
+            if time.monotonic() - self._read_at >= MAX_AGE:
+                await self._read()
+
+    async def reload(self) -> None:
+        """Reads the keys, whenever that was done last. Raises `StoreError`."""
+        async with self._reading:
+            await self._read()
 
     def forget(self) -> None:
         """The keys have changed."""
@@ -88,6 +91,11 @@ class ApiKeys:
     def _valid(self, sender: str) -> ApiKey | None:
         key = self._keys.get(sender.removeprefix(SENDER))
         return key if key is not None and key.is_valid(datetime.now(UTC)) else None
+
+    async def _read(self) -> None:
+        started = time.monotonic()
+        self._keys = {key.id: key for key in await self._store.api_keys()}
+        self._read_at = started
 
     async def _note_used(self, key: ApiKey) -> None:
         now = time.monotonic()

@@ -13,7 +13,7 @@ from channels.channel import Channel, ChannelError, GroupDirectory
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.revocations import Revocations
 from gateway.outbound.wording import plain
-from gateway.store.records import ActivePerson, Revoked
+from gateway.store.records import ActivePerson, Identity, Revoked
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,7 @@ INTERVAL = 60.0
 
 class RoleStore(Protocol):
     async def active_people(self) -> tuple[ActivePerson, ...]: ...
+    async def identities(self) -> tuple[Identity, ...]: ...
     async def take_back_access(self, channel: str, sender: Sender) -> Revoked: ...
 
 
@@ -35,20 +36,17 @@ class RoleChanges:
         access: AccessPolicy,
         revocations: Revocations,
         channels: Mapping[str, Channel],
-        *,
-        interval: float = INTERVAL,
     ) -> None:
         self._store = store
         self._access = access
         self._revocations = revocations
         self._channels = channels
-        self._interval = interval
 
     async def watch(self) -> None:
         """Until cancelled. Looks at once: the settings may have changed since the last start."""
         while True:
             await self.check()
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(INTERVAL)
 
     async def check(self) -> None:
         """One channel does not wait for another."""
@@ -56,7 +54,18 @@ class RoleChanges:
         for person in await self._store.active_people():
             if self._access.has_settings(person.channel) and person.sender.id:
                 people[person.channel].append(person)
+        if people:
+            await self._learn()
         await asyncio.gather(*(self._check(self._channels.get(channel), each) for channel, each in people.items()))
+
+    async def _learn(self) -> None:
+        """What other workers may have been told of these people: their keys, and whom names mean. It is read after the
+        people, so that what admitted them is there."""
+        await self._access.programs.reload()
+        names = self._access.names()
+        for identity in await self._store.identities():
+            if identity.name in names.get(identity.channel, ()):
+                self._access.resolved(identity.channel, identity.name, identity.user_id)
 
     async def _check(self, channel: Channel | None, people: Sequence[ActivePerson]) -> None:
         for person in people:
