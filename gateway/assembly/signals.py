@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from agent.agent import unmasked
 from agent.tool import Tool
@@ -25,6 +27,8 @@ from gateway.signals.readiness import Readiness
 from gateway.signals.sampling import Sampler
 from gateway.signals.signal import Signals, Watch
 from gateway.store.errors import StoreError
+from gateway.store.process import WorkerState, state_of
+from gateway.store.workers import Worker
 
 if TYPE_CHECKING:
     # Only where traces are configured.
@@ -121,10 +125,12 @@ async def _may_read_metrics(token: Callable[[], str], keys: ApiKeys, secret: str
 
 
 async def _state(gateway: Gateway) -> State:
-    try:
-        backlog = await gateway.store.backlog()
-    except StoreError:
-        backlog = None
+    backlog = None
+    workers: tuple[Worker, ...] = ()
+    with suppress(StoreError):
+        # What the store does not answer is told by that: interject_store_up is 0.
+        backlog, workers = await gateway.store.backlog(), await gateway.store.list_workers()
+    states = Counter(state_of(each) for each in workers)
     dispatcher = gateway.dispatcher
     return State(
         len(dispatcher.running()),
@@ -133,6 +139,9 @@ async def _state(gateway: Gateway) -> State:
         gateway.channel_states(),
         backlog,
         await asyncio.to_thread(_version),
+        # One that has ended is told as 0, so that a graph does not keep its last value.
+        {state: states[state] for state in get_args(WorkerState)} if workers else {},
+        next((each.left for each in workers if each.id == gateway.store.worker), None),
     )
 
 

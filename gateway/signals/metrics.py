@@ -58,7 +58,8 @@ class _Turn:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is asked at a scrape. `backlog` None: the store does not answer."""
+    """What is asked at a scrape. `backlog` None: the store does not answer. `workers` are those of the database by
+    state, and `lease` the seconds that are left of this one's; None where it needs none."""
 
     running: int
     queued: int
@@ -66,6 +67,8 @@ class State:
     channels: Mapping[str, str]
     backlog: Backlog | None
     version: str
+    workers: Mapping[str, int] = field(default_factory=dict)
+    lease: float | None = None
 
 
 class Metrics:
@@ -138,6 +141,8 @@ class Metrics:
         self.replies_waiting = self._gauge("replies_waiting", "Replies that are not shown completely yet.")
         self.channel_up = self._gauge("channel_up", "1 if the channel listens and works, else 0.", "channel")
         self.store_up = self._gauge("store_up", "1 if the store answers, else 0.")
+        self.workers = self._gauge("workers", "Workers of the database, as this one sees them.", "state")
+        self.lease = self._gauge("lease_seconds", "What is left of this worker's lease.")
         self.build = self._gauge("build_info", "The version of Interject.", "version")
 
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -197,6 +202,8 @@ class Metrics:
         self.store_up.values[()] = float(state.backlog is not None)
         waiting = {} if state.backlog is None else state.backlog.inbox
         self.parked.values = {} if state.backlog is None else {(): state.backlog.parked}
+        self.workers.values = {(name,): count for name, count in state.workers.items()}
+        self.lease.values = {} if state.lease is None else {(): state.lease}
         # A channel without waiting messages is told as 0, so that a graph does not keep its last value.
         names = () if state.backlog is None else {*state.channels, *waiting}
         self.inbox_depth.values = {(name,): waiting[name].count if name in waiting else 0 for name in names}

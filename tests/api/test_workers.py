@@ -20,6 +20,9 @@ from tests.servers.telegram import BotApi
 LEASE = 600.0
 """Seconds: nobody dies here."""
 
+STATES = {"works": 1, "draining": 1, "dead": 0}
+"""Of two workers, one of which is told to end."""
+
 
 async def refusal(control: Api, worker: str) -> tuple[int, str]:
     answer = await control.client.post(f"/workers/{worker}/drain")
@@ -44,6 +47,7 @@ async def test_a_worker_is_ended_as_long_as_another_one_works(tmp_path: Path, mo
             beat = await other.beat(LEASE, 0, 0)
             after = (await read(control, "/workers"))["workers"]
             assert await refusal(control, own) == (409, "last_worker"), "one that drains does not go on"
+            metrics = (await control.client.get(f"{control.url}/metrics")).text
             audited = (await read(control, "/audit?event=worker_drained"))["events"]
         models.release()
         await ann.hear("Done.")
@@ -57,6 +61,9 @@ async def test_a_worker_is_ended_as_long_as_another_one_works(tmp_path: Path, mo
     assert beat is not None
     assert beat.draining
     assert [each["state"] for each in after] == ["works", "draining"]
+    counts = {state: f'interject_workers{{state="{state}"}} {count}' for state, count in STATES.items()}
+    assert [state for state, line in counts.items() if line not in metrics] == []
+    assert "\ninterject_lease_seconds " in metrics
     assert [each["detail"]["worker"] for each in audited] == ["other"], "once"
 
 
