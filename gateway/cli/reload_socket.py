@@ -14,6 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
+from os.path import samestat
 from pathlib import Path
 
 from gateway.lifecycle.reloading import Reloaded
@@ -47,7 +48,9 @@ async def answering(home: Path, reload: Callable[[], Awaitable[Reloaded]]) -> As
             tasks.start(partial(_answer, writer, reload))
 
         try:
-            server = await asyncio.start_unix_server(connected, sock=_listener(home))
+            listener = _listener(home)
+            own = (home / FILE).stat()
+            server = await asyncio.start_unix_server(connected, sock=listener)
         except (OSError, AttributeError) as error:
             log.warning("interject reload does not work, SIGHUP does: %s: %s", home / FILE, error)
             yield
@@ -56,7 +59,10 @@ async def answering(home: Path, reload: Callable[[], Awaitable[Reloaded]]) -> As
             yield
         finally:
             server.close()
-            (home / FILE).unlink(missing_ok=True)
+            # Another worker that has begun in this data directory has put its own there.
+            with suppress(FileNotFoundError):
+                if samestat((home / FILE).stat(), own):
+                    (home / FILE).unlink()
 
 
 async def _answer(writer: asyncio.StreamWriter, reload: Callable[[], Awaitable[Reloaded]]) -> None:
