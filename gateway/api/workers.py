@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, assert_never
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
@@ -75,7 +75,7 @@ def router(gateway: Gateway) -> APIRouter:
         if wanted is None:
             raise Problem(404, "worker_not_found", "No worker has this id.")
         if not any(each.state == "works" for each in found if each.id != worker):
-            raise Problem(409, "last_worker", "No other worker would go on. Start another one first.")
+            raise _last()
         if wanted.state == "works":
             await _drain(gateway, caller, wanted)
         return Draining(id=worker, turns=wanted.turns)
@@ -86,9 +86,20 @@ def router(gateway: Gateway) -> APIRouter:
 async def _drain(gateway: Gateway, caller: Caller, worker: Worker) -> None:
     detail = {"worker": worker.id, "host": worker.host}
     event = AuditEvent("worker_drained", caller.actor, caller.sender.name, detail=detail)
-    if not await gateway.store.drain_worker(worker.id, event):
-        raise Problem(404, "worker_not_found", "The worker has ended already.")
+    match await gateway.store.drain_worker(worker.id, event):
+        case "told":
+            pass
+        case "gone":
+            raise Problem(404, "worker_not_found", "The worker has ended already.")
+        case "last":
+            raise _last()
+        case outcome:
+            assert_never(outcome)
     log.info("worker %s is told to end by %s", worker.id, caller.actor)
+
+
+def _last() -> Problem:
+    return Problem(409, "last_worker", "No other worker would go on. Start another one first.")
 
 
 async def _workers(gateway: Gateway) -> list[Worker]:

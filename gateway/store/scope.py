@@ -114,6 +114,7 @@ of_pairs = always(OfTable("pairs"))
 of_keys = always(OfTable("keys"))
 of_identities = always(OfTable("identities"))
 of_spending = always(OfTable("spending"))
+of_workers = always(OfTable("workers"))
 of_settings = always(OfTable("settings"))
 
 

@@ -79,6 +79,7 @@ from gateway.store.scope import (
     of_pairs,
     of_settings,
     of_spending,
+    of_workers,
     urgent,
     whole,
 )
@@ -252,7 +253,7 @@ class Store:
     leave = writes_as_worker(workers.leave, apart("workers"))
     bury = writes_as_worker(workers.bury)
     list_workers = writes(workers.listed, apart("workers"))
-    drain_worker = writes(workers.drain, apart("workers"))
+    drain_worker = writes(workers.drain_beside_others, of_workers)
     take_lease = writes_as_worker(workers.take_lease, apart("leases"))
     release_lease = writes_as_worker(workers.release_lease, apart("leases"))
     save_lease_state = writes_as_worker(workers.save_lease_state, apart("leases"))

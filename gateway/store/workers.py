@@ -11,7 +11,7 @@ import socket
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Double, bindparam, delete, exists, func, select, update
 from sqlalchemy.ext.compiler import compiles
@@ -42,6 +42,10 @@ def _now_in_sqlite(element: _Now, compiler: Any, **kwargs: Any) -> str:
 @compiles(_Now, "postgresql")
 def _now_in_postgresql(element: _Now, compiler: Any, **kwargs: Any) -> str:
     return "extract(epoch from clock_timestamp())"
+
+
+DrainOutcome = Literal["told", "gone", "last"]
+"""`gone`: there is no such worker. `last`: no other one would go on, so it was not told to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ _bury = delete(workers).where(~_own, workers.c.id.in_(bindparam("dead", expandin
 _bury_expired = delete(workers).where(~_own, _left <= 0.0).returning(workers.c.id)
 _listed = select(workers, _left.label("left")).order_by(workers.c.started_at, workers.c.id)
 _drain = update(workers).where(workers.c.id == bindparam("of_worker")).values(draining=True)
+_another_works = select(workers.c.id).where(workers.c.id != bindparam("of_worker"), ~workers.c.draining, _left > 0.0)
 
 _holder_is_alive = exists(select(workers.c.id).where(workers.c.id == leases.c.worker))
 _new = insert(leases).values(name=bindparam("name"), worker=bindparam("own"), epoch=1, state=bindparam("state"))
@@ -179,6 +184,13 @@ def drain(connection: Connection, worker: str, *events: AuditEvent) -> bool:
         return False
     audit.record(connection, *events)
     return True
+
+
+def drain_beside_others(connection: Connection, worker: str, *events: AuditEvent) -> DrainOutcome:
+    """As `drain`, if another worker goes on."""
+    if connection.execute(_another_works.limit(1), {"of_worker": worker}).first() is None:
+        return "last"
+    return "told" if drain(connection, worker, *events) else "gone"
 
 
 def _worker_from(row: AnyRow, connectors: list[str], *, beats: bool) -> Worker:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,17 @@ async def test_a_worker_is_ended_as_long_as_another_one_works(tmp_path: Path, mo
     assert [state for state, line in counts.items() if line not in metrics] == []
     assert "\ninterject_lease_seconds " in metrics
     assert [each["detail"]["worker"] for each in audited] == ["other"], "once"
+
+
+@pytest.mark.engines("postgresql")
+async def test_one_of_several_workers_that_are_ended_at_the_same_moment_goes_on(tmp_path: Path) -> None:
+    url = engines.url(tmp_path / "interject.db")
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(open_store(url, worker=f"w{n}", lease=LEASE)) for n in range(4)]
+        told = await asyncio.gather(*(opened[n].drain_worker(f"w{(n + 1) % 4}") for n in range(4)))
+        left = [each for each in await opened[0].list_workers() if not each.draining]
+    assert sorted(told) == ["last", "told", "told", "told"]
+    assert len(left) == 1
 
 
 async def test_the_only_process_of_a_file_works_without_a_lease_and_is_not_drained(
