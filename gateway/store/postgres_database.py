@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, func, inspect, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from agent import gate
 from gateway.store.errors import StoreCorrupt, StoreFailed, StoreTooNew, StoreUnreachable
@@ -219,6 +219,9 @@ def _json(value: Any) -> str:
 
 def is_lost(error: SQLAlchemyError) -> bool:
     """Whether the server cannot be reached, or has ended the connection."""
+    if isinstance(error, PendingRollbackError):
+        # A job has gone on after that: it rolled back to a savepoint.
+        return True
     if not isinstance(error, DBAPIError):
         return False
     state = getattr(error.orig, "sqlstate", None)
