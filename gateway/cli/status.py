@@ -39,10 +39,11 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`running`: the gateways, the oldest first. `troubles` is by channel, "" for one that works; None: nobody can say.
-    `overview` None: the database cannot be read, for the reason `problem`."""
+    """`running`: the gateways, the oldest first; None: the database, which knows them, cannot be asked. `troubles` is
+    by channel, "" for one that works; None: nobody can say. `overview` None: the database cannot be read, for the
+    reason `problem`."""
 
-    running: tuple[Holder, ...]
+    running: tuple[Holder, ...] | None
     address: str
     troubles: Mapping[str, Trouble] | None
     overview: Overview | None
@@ -62,7 +63,7 @@ def show_status(configuration: Configuration, *, as_json: bool) -> int:
 
 def find_status(configuration: Configuration) -> Status:
     store = configuration.settings.store
-    running: tuple[Holder, ...] = ()
+    running: tuple[Holder, ...] | None = None
     found = on_server = None
     problem = ""
     try:
@@ -72,7 +73,7 @@ def find_status(configuration: Configuration) -> Status:
             on_server = database_size(connection) if store.file is None else None
     except StoreError as error:
         problem = str(error)
-    address = published_address(configuration.home) if any(each.is_here for each in running) else ""
+    address = published_address(configuration.home) if any(each.is_here for each in running or ()) else ""
     troubles = channel_troubles(configuration.home, address) if address else None
     return Status(running, address, troubles, found, problem, _disk(configuration, on_server))
 
@@ -101,13 +102,14 @@ def _bytes(file: Path) -> int:
 
 
 def _json(configuration: Configuration, status: Status) -> dict[str, Any]:
-    first, disk = next(iter(status.running), None), status.disk
+    running, disk = status.running or (), status.disk
+    first = next(iter(running), None)
     fields: dict[str, Any] = {
         "version": VERSION,
-        "running": first is not None,
+        "running": None if status.running is None else first is not None,
         "pid": first.pid if first else None,
         "since": first.since if first else None,
-        "gateways": [{"pid": each.pid, "host": each.host or None, "since": each.since} for each in status.running],
+        "gateways": [{"pid": each.pid, "host": each.host or None, "since": each.since} for each in running],
         "address": status.address or None,
         "data": str(configuration.home),
         "settings": str(configuration.file) if configuration.file else None,
@@ -185,6 +187,8 @@ def _lines(configuration: Configuration, status: Status) -> Iterator[str]:
 
 
 def _gateway(status: Status) -> str:
+    if status.running is None:
+        return "nobody can say whether it runs: the database knows that"
     if not status.running:
         return f"not running (version {VERSION}); `interject run` starts it"
     first, *others = status.running

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -56,6 +57,18 @@ async def call(folder: Path, *arguments: str) -> Ended:
 
 def found_by_part(ended: Ended) -> dict[str, dict[str, Any]]:
     return {each["part"]: each for each in ended.objects}
+
+
+async def test_while_the_database_does_not_answer_nobody_says_that_no_gateway_runs(home: Path) -> None:
+    with socket.socket() as taken:  # it is bound, and does not listen
+        taken.bind(("127.0.0.1", 0))
+        settings(home, f"postgresql://interject:secret@127.0.0.1:{taken.getsockname()[1]}/interject")
+        for_people = await call(home, "status")
+        as_json = await call(home, "status", "--json")
+    assert (for_people.code, as_json.code, as_json.object["running"]) == (1, 1, None)
+    assert "not running" not in for_people.out
+    assert "cannot be reached" in for_people.out
+    assert "secret" not in for_people.out + as_json.out
 
 
 async def test_what_goes_on_is_shown_beside_a_running_gateway(home: Path, models: ModelServer, made: list[str]) -> None:
