@@ -8,14 +8,14 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from functools import cache, partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 from agent.agent import unmasked
 from agent.tool import Tool
 from config.settings import Settings
 from config.signals import TelemetrySettings
+from gateway import VERSION
 from gateway.app import Gateway
 from gateway.assembly.custom_tools import BUILT_IN
 from gateway.inbound.api_keys import ApiKeys
@@ -138,16 +138,8 @@ async def _state(gateway: Gateway) -> State:
         gateway.delivery.waiting(),
         gateway.channel_states(),
         backlog,
-        await asyncio.to_thread(_version),
+        VERSION,
         # One that has ended is told as 0, so that a graph does not keep its last value.
         {state: states[state] for state in get_args(WorkerState)} if workers else {},
         next((each.left for each in workers if each.id == gateway.store.worker), None),
     )
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("interject")
-    except PackageNotFoundError:
-        return "unknown"

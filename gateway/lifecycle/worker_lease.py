@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from agent.interrupt import cancel_and_wait
+from gateway.lifecycle.supervision import supervised
 from gateway.store.errors import StoreError
 from gateway.store.process import is_gone
 from gateway.store.workers import LEASE, Beat, Worker
@@ -69,7 +70,7 @@ class WorkerLease:
         """Raises `StoreError`."""
         await self._remove_gone()
         self._beating = asyncio.create_task(self._beat_on())
-        self._looking = asyncio.create_task(self._look_when_told())
+        self._looking = asyncio.create_task(supervised(self._look_when_told))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -115,7 +116,9 @@ class WorkerLease:
             await asyncio.sleep(pause)
 
     async def _look_when_told(self) -> None:
-        """Beside the beats, because what another worker has left may take longer to read than a lease lasts."""
+        """Beside the beats, because what another worker has left may take longer to read than a lease lasts. It looks
+        at once: a look may have failed."""
+        self._told.set()
         while True:
             await self._told.wait()
             self._told.clear()

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import wraps
-from importlib.metadata import version
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from gateway import VERSION
 from gateway.store import (
     adoption,
     api_keys,
@@ -106,7 +106,7 @@ async def open_store(
     """
     async with open_engine(url, committed) as engine:
         store = Store(engine, worker or uuid4().hex)
-        await store.enlist(place(), version("interject"), lease, alone=not engine.is_shared)
+        await store.enlist(place(), VERSION, lease, alone=not engine.is_shared)
         try:
             yield store
         finally:

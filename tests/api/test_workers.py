@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from config.load import load
+from gateway import VERSION
 from gateway.cli.workers import drain, show_workers
 from gateway.store import open_store
 from tests.api.conftest import Api, control_api
@@ -92,6 +93,7 @@ async def test_the_only_process_of_a_file_works_without_a_lease_and_is_not_drain
         said = capsys.readouterr().err
         assert await refusal(control, worker["id"]) == (409, "last_worker")
     assert (worker["state"], worker["lease"], worker["asked"]) == ("works", None, True)
+    assert worker["version"] == VERSION, "that of the program that runs, whatever is installed"
     assert (listed["worker"], listed["state"], listed["lease"]) == (worker["id"], "works", None)
     assert "SIGTERM" in said
 
