@@ -94,7 +94,7 @@ _reserve = (
     .where(is_turn, is_running, ~turns.c.parked, _turn_left, or_(_has_tasks, _is_task))
     .values(worker=bindparam("reserved"))
 )
-_take_ended = update(turns).where(is_ended, _turn_left, _has_tasks).values(_take)
+_take_settled = update(turns).where(_is_settled, _turn_left, _has_tasks).values(_take)
 
 
 def reserved_for(worker: str) -> str:
@@ -111,13 +111,15 @@ def pending(connection: Connection, worker: str, waited: float = 0.0) -> Pending
     found = tuple(connection.execute(_unfinished, {"before": before}).scalars())
     people = _people(connection)
     connection.execute(_reserve, {"reserved": reserved_for(worker)})
-    connection.execute(_take_ended, own)
+    # Before the turns with tasks are taken: of those, too, replies are to be delivered.
+    undelivered = _in_order(connection.execute(_undelivered, own))
+    connection.execute(_take_settled, own)
     return Pending(
         commands=tuple(map(_command_from, sorted(connection.execute(_commands, own), key=_id))),
         sessions=found,
         people=people,
         unfetched=tuple(map(unfetched_from, sorted(connection.execute(_unfetched, own), key=_id))),
-        undelivered=_in_order(connection.execute(_undelivered, own)),
+        undelivered=undelivered,
         side_questions=_in_order(connection.execute(_side_questions, own)),
         background=background,
         awaiting=awaiting,

@@ -426,7 +426,7 @@ class SessionMachine(RuleBasedStateMachine):
 EXAMPLES = {"sqlite": 60, "postgresql": 10}
 
 
-@pytest.mark.engines("sqlite")
+@pytest.mark.engines
 def test_two_sessions_under_every_interleaving(engine: Kind) -> None:
     how = settings(
         max_examples=EXAMPLES[engine],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, insert
 
 from agent.log import MessagesRead, ModelAnswered, Text, Usage
 from channels.address import Address
-from gateway.store import Store
+from gateway.store import Store, open_store
 from gateway.store.records import Turn
 from gateway.store.schema import work
 from tests.gateway.notes import (
@@ -27,6 +28,7 @@ from tests.gateway.notes import (
     message,
     states,
     tell,
+    url_of,
     words,
 )
 
@@ -149,3 +151,26 @@ async def test_usage_of_a_task_counts_for_the_conversation_and_the_turn_that_a_p
     assert (await store.spent(session=SESSION)).cost == 0.75
     assert (await store.spent(person="telegram:1")).cost == 0.75
     assert (await store.spent(turn=child.id)).calls == 0
+
+
+async def test_the_reply_of_a_turn_whose_task_goes_on_is_delivered_by_the_next_worker(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path), worker="one") as store:
+        await tell(store, "go")
+        turn = await begin(store)
+        await delegate(store, turn, SESSION, CHILD, turn.id)
+        await finish(store, turn)
+    async with open_store(url_of(tmp_path), worker="two") as store:
+        pending = await store.pending()
+        assert (pending.undelivered, pending.sessions, len(pending.background)) == ((turn.id,), (CHILD,), 1)
+        assert await store.own_undelivered() == (turn.id,)
+
+
+async def test_tasks_of_a_parked_turn_are_adopted_once(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path), worker="one") as store:
+        await tell(store, "go")
+        turn = await begin(store)
+        await delegate(store, turn, SESSION, CHILD, turn.id)
+        await store.park(turn.id, turn.epoch, None)
+        await store.delivered(turn.id)
+    async with open_store(url_of(tmp_path), worker="two") as store:
+        assert [len((await store.pending()).background) for _ in range(2)] == [1, 0]
