@@ -53,13 +53,14 @@ def holders(url: str) -> tuple[Holder, ...]:
 
 
 def holders_of_server(connection: Connection) -> tuple[Holder, ...]:
-    """The gateways whose lease has not run out."""
+    """The gateways whose lease has not run out, without those of which this machine knows that they have ended."""
     if not inspect(connection).has_table(workers.name):
         return ()
+    from gateway.store.process import state_of
     from gateway.store.workers import listed
 
     return tuple(
-        Holder(each.pid, each.started_at, each.host) for each in listed(connection) if each.left and each.left > 0
+        Holder(each.pid, each.started_at, each.host) for each in listed(connection) if state_of(each) != "dead"
     )
 
 

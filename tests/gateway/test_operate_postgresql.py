@@ -71,6 +71,21 @@ async def test_while_the_database_does_not_answer_nobody_says_that_no_gateway_ru
     assert "secret" not in for_people.out + as_json.out
 
 
+async def test_a_process_that_was_killed_here_runs_no_more_though_its_lease_goes_on(
+    home: Path, made: list[str]
+) -> None:
+    settings(home, made[0])
+    killed = await asyncio.create_subprocess_exec("true")
+    await killed.wait()
+    async with open_store(made[0], worker="killed", lease=600.0):
+        before = (await call(home, "status", "--json")).object
+        with psycopg.connect(made[0]) as connection:
+            connection.execute("UPDATE workers SET pid = %s", [killed.pid])
+        after = (await call(home, "status", "--json")).object
+        listed = (await call(home, "workers", "--json")).object
+    assert (before["running"], after["running"], after["gateways"], listed["state"]) == (True, False, [], "dead")
+
+
 async def test_what_goes_on_is_shown_beside_a_running_gateway(home: Path, models: ModelServer, made: list[str]) -> None:
     models.respond(answering(Say("Hello.")))
     before = await person_less(home, made[0])
