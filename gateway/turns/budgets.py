@@ -10,12 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 from uuid import uuid4
 
 from agent.interrupt import cancel_and_wait
 from agent.model import Request
 from channels.address import Address, Sender
+from gateway.lifecycle.supervision import supervised
 from gateway.outbound.wording import dollars
 from gateway.sessions import is_child
 from gateway.store.errors import StoreError
@@ -118,7 +120,7 @@ class Budgets:
 
     async def __aenter__(self) -> Budgets:
         if self._shared is not None:
-            self._releasing = asyncio.create_task(self._release_shared(self._shared))
+            self._releasing = asyncio.create_task(supervised(partial(self._release_shared, self._shared)))
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.model import Request
+from gateway.lifecycle import supervision
 from gateway.store import Store, open_store
 from gateway.turns.budgets import Budgets, Reservation, SpendingLimits
 from tests.engines import engines
@@ -82,3 +83,29 @@ async def test_without_limits_nothing_is_stored(url: str, tmp_path: Path) -> Non
     async with open_store(url, worker="a") as store, budgets(store, SpendingLimits(task_tokens=5)) as own:
         assert await own.reserve_cost(SpendingLimits(task_tokens=5), "turn", PERSON, 0.4, 0) == (None, None)
     assert engines.sql(tmp_path / "interject.db", "SELECT * FROM reservations") == []
+
+
+async def test_reservations_are_ended_also_after_an_unexpected_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = LIMITS["everybody"]
+    monkeypatch.setattr(supervision, "FIRST_PAUSE", 0.01)
+    async with asyncio.timeout(20), open_store(url, worker="a") as store, budgets(store, limits) as own:
+        first, second = [(await of(limits)(own))[1] for _ in range(2)]
+        assert first is not None
+        assert second is not None
+        end, ended = store.release_spending, asyncio.Event()
+
+        async def failing(ids: Collection[str]) -> None:
+            monkeypatch.setattr(store, "release_spending", ending)
+            raise ZeroDivisionError("an error of the program")
+
+        async def ending(ids: Collection[str]) -> None:
+            await end(ids)
+            ended.set()
+
+        monkeypatch.setattr(store, "release_spending", failing)
+        own.release(first)
+        while store.release_spending is failing:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.005)
+        own.release(second)
+        await ended.wait()
+        assert await store.reserved_spending() == 0.0
