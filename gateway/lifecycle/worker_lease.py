@@ -26,6 +26,11 @@ SLACK = 0.2
 """Seconds after the end of a lease, so that one look finds it ended."""
 
 
+def elapsed() -> float:
+    """Seconds that have passed, also while the machine was suspended, where its system tells."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
 class LeaseLost(Exception):
     """Others take this worker for dead, and go on with what it held. It may begin again under another name."""
 
@@ -57,8 +62,8 @@ class WorkerLease:
     def __init__(self, store: WorkerStore, *, seconds: float = LEASE) -> None:
         self._store = store
         self._seconds = seconds
-        self._until = time.monotonic() + seconds
-        self._unbroken_since = time.monotonic()
+        self._until = elapsed() + seconds
+        self._unbroken_since = elapsed()
         self._told = asyncio.Event()
         self._draining = False
         self._is_one_expired = False
@@ -84,7 +89,7 @@ class WorkerLease:
     def is_current(self) -> bool:
         """Whether others still take this worker for alive. Asks nobody: true until the lease of the last beat ends on
         this process's clock, which goes on while the process is stopped."""
-        return time.monotonic() < self._until
+        return elapsed() < self._until
 
     def attach(self, work: Work) -> None:
         """From now on it is told to look."""
@@ -136,13 +141,13 @@ class WorkerLease:
 
     async def _beat(self) -> tuple[Beat | None, float]:
         """What the store answers, None if it does not; and the seconds until the next one. Raises `LeaseLost`."""
-        since = time.monotonic()
+        since = elapsed()
         running, room = (0, 0) if self.work is None else self.work.running_turns()
         try:
             beat = await self._store.beat(self._seconds, running, room)
         except StoreError as error:
             log.warning("the lease of this worker cannot be prolonged, trying again: %s", error)
-            self._unbroken_since = time.monotonic()
+            self._unbroken_since = elapsed()
             return None, RETRY
         if beat is None:
             self._until = 0.0
@@ -152,10 +157,10 @@ class WorkerLease:
 
     def _may_bury(self) -> bool:
         """After the database was away, the leases of all have ended: the others get the time to beat first."""
-        return time.monotonic() - self._unbroken_since >= self._seconds
+        return elapsed() - self._unbroken_since >= self._seconds
 
     def _until_burial(self, next_end: float) -> float:
-        left = self._seconds - (time.monotonic() - self._unbroken_since)
+        left = self._seconds - (elapsed() - self._unbroken_since)
         return max(next_end, left, 0.0) + SLACK
 
     async def _bury(self, dead: Sequence[str], *, expired: bool) -> None:
