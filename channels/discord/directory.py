@@ -51,10 +51,10 @@ class Directory:
     to mention the bot."""
 
     account: str
-    guilds: set[str] = field(default_factory=set)
     channels: dict[str, GuildChannel] = field(default_factory=dict)
     roles: dict[str, str] = field(default_factory=dict)
     own_roles: set[str] = field(default_factory=set)
+    guilds: set[str] = field(default_factory=set)
 
     def knows(self, channel: str, guild: str) -> bool:
         return channel in self.channels and guild in self.guilds

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from PIL import Image
 
@@ -14,6 +13,7 @@ from agent.testing import MemoryMedia
 from agent.tool import ToolContext, ToolError
 from agent.tool_result import ToolResult
 from agent.tools import load_tools
+from tests.children import children
 
 
 class Studio:
@@ -140,12 +140,12 @@ async def test_a_chart_the_store_does_not_take_is_told(tmp_path: Path) -> None:
 async def test_cancelling_a_chart_ends_the_drawing(studio: Studio) -> None:
     task = asyncio.create_task(studio.use("draw_chart", kind="bar", title="x", series=VALUES))
     async with asyncio.timeout(60):
-        while not psutil.Process().children():  # noqa: ASYNC110 - the start of a process is no event of ours
+        while not children():  # noqa: ASYNC110 - the start of a process is no event of ours
             await asyncio.sleep(0.005)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while psutil.Process().children():  # noqa: ASYNC110 - nor is its end
+        while children():  # noqa: ASYNC110 - nor is its end
             await asyncio.sleep(0.005)
 
 

@@ -17,6 +17,7 @@ from agent.tool import ToolContext, ToolError
 from agent.tools import load_tools
 from agent.tools.sandbox import CommandLimits, CommandPolicy, SandboxUnavailable, probe_sandbox
 from agent.tools.shell import shell_with
+from tests.children import children
 
 ALONE = CommandPolicy(sandboxed=False)
 
@@ -208,12 +209,12 @@ async def test_cancelling_at_any_moment_of_the_start_leaves_nothing(shell: Shell
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-    await eventually(lambda: not psutil.Process().children(recursive=True))
+    await eventually(lambda: not children())
 
 
 async def test_no_zombies_are_left(shell: Shell) -> None:
     await asyncio.gather(*(shell.run("sleep 0.05 & true") for _ in range(5)))
-    await eventually(lambda: not psutil.Process().children())
+    await eventually(lambda: not children())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -196,7 +196,8 @@ def _conversation(chat: str, items: list[Item], generation: int | None) -> Conve
         channel="web",
         kind="direct",
         title=title,
-        last_at=datetime.now(UTC),
+        # What /new has ended is older than what goes on.
+        last_at=datetime.now(UTC) - timedelta(hours=generation is not None),
         running=running,
         archived=False,
         generation=generation,

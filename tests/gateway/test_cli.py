@@ -590,7 +590,7 @@ async def test_check_online_tests_keys_tokens_and_models(desk: Desk, provider: s
         wrong_model = await check(model="no-such-model")
         wrong_token = await check(token=TOKEN)
     assert right.code == 0, right
-    assert right.out.count("  ok  ") == 4
+    assert right.out.count("  ok  ") == 5
     assert "!!" not in right.out
     assert (wrong_key.code, wrong_model.code, wrong_token.code) == (1, 1, 1)
     assert "key rejected by" in wrong_key.out
@@ -637,7 +637,7 @@ async def test_check_online_checks_a_slack_app(desk: Desk) -> None:
         desk.write(slack_settings(slack))
         ended = await desk.here("check", "--online")
     assert ended.code == 0, ended
-    assert ended.out.splitlines()[-4:] == [
+    assert ended.out.splitlines()[-5:-1] == [
         "  ok  slack bot token: valid, the bot is @helper in the workspace Test",
         "  ok  slack scopes: the token has all required scopes",
         "  ok  slack app token: valid, Socket Mode is available",
@@ -678,7 +678,7 @@ async def test_check_online_checks_a_discord_bot(desk: Desk) -> None:
         desk.write(f'[channels.discord]\ntoken = "{discord.token}"\napi_url = "{discord.api_url}"\nallow = ["*"]\n')
         ended = await desk.here("check", "--online")
     assert ended.code == 0, ended
-    assert ended.out.splitlines()[-4:] == [
+    assert ended.out.splitlines()[-5:-1] == [
         "  ok  discord token: valid, the bot is @helper",
         "  ok  discord intents: Message Content Intent is on",
         f"  ok  discord invitation: to add the bot to a server, open {discord_invitation(discord.me['id'])}",

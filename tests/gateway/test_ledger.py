@@ -32,7 +32,7 @@ async def test_what_was_sent_is_recorded_before_a_cancelled_sender_ends(store: S
     await tell(store)
     turn = await begin(store)
     outbox = SlowOutbox(store)
-    ledger = ReplyLedger(outbox, turn.id, attempts=1, undeliverable=lambda key, reason: None)
+    ledger = ReplyLedger(outbox, turn.id, attempts=1, may_send=lambda: True, undeliverable=lambda key, reason: None)
     await ledger.sending("t1")
     await ledger.sent("t1", "m9", "digest")
     sender = asyncio.create_task(ledger.recorded())
