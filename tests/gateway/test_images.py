@@ -113,7 +113,7 @@ async def test_on_the_page_and_after_a_restart_a_picture_can_be_varied_but_not_i
         (key,) = [segment["key"] for segment in drawn["segments"] if segment["kind"] == "question"]
         await ann.say("/new")
         await ann.sees(lambda replies: bool(replies) and "Variation" not in str(replies))
-        await ann.post("answer", {"client_id": "pressed-later", "question": key, "option": 0})
+        await ann.say(f"/answer {key} 0")
         await ann.sees(lambda replies: "belongs to an earlier conversation" in str(replies[-1]))
 
 
