@@ -120,15 +120,16 @@ async def test_a_newer_database_is_refused_and_not_changed(empty: str) -> None:
 @pytest.mark.parametrize("missing", ["CREATE", "ALL"])
 async def test_a_user_who_may_not_create_tables_is_told_what_to_grant(empty: str, missing: str) -> None:
     name = empty.rpartition("/")[2]
-    execute(empty, "CREATE ROLE guest LOGIN PASSWORD 'secret'", f"REVOKE {missing} ON SCHEMA public FROM PUBLIC")
+    guest = f"guest_{name}"
+    execute(empty, f"CREATE ROLE {guest} LOGIN PASSWORD 'secret'", f"REVOKE {missing} ON SCHEMA public FROM PUBLIC")
     try:
-        told = await refused(empty.replace("interject:", "guest:"))
+        told = await refused(empty.replace("interject:", f"{guest}:"))
         assert "Grant it the right to create tables" in str(told)
         assert tables(empty) == []
     finally:
-        execute(empty, "DROP OWNED BY guest")
-        engines.server().execute(f'REVOKE ALL ON DATABASE "{name}" FROM guest')
-        engines.server().execute("DROP ROLE guest")
+        execute(empty, f"DROP OWNED BY {guest}")
+        engines.server().execute(f'REVOKE ALL ON DATABASE "{name}" FROM {guest}')
+        engines.server().execute(f"DROP ROLE {guest}")
 
 
 async def test_a_database_that_only_reads_names_the_primary_server(empty: str) -> None:
@@ -141,15 +142,18 @@ async def test_a_database_that_only_reads_names_the_primary_server(empty: str) -
 
 async def test_a_server_without_free_connections_is_told_with_its_setting(empty: str) -> None:
     name = empty.rpartition("/")[2]
+    guest = f"guest_{name}"
     async with open_store(empty) as store:
         await tell(store, "hi")
     execute(
-        empty, "CREATE ROLE guest LOGIN PASSWORD 'secret' CONNECTION LIMIT 0", "GRANT CREATE ON SCHEMA public TO guest"
+        empty,
+        f"CREATE ROLE {guest} LOGIN PASSWORD 'secret' CONNECTION LIMIT 0",
+        f"GRANT CREATE ON SCHEMA public TO {guest}",
     )
     try:
-        told = await refused(empty.replace("interject:", "guest:"))
+        told = await refused(empty.replace("interject:", f"{guest}:"))
         assert "too many connections" in str(told)
     finally:
-        execute(empty, "DROP OWNED BY guest")
-        engines.server().execute(f'REVOKE ALL ON DATABASE "{name}" FROM guest')
-        engines.server().execute("DROP ROLE guest")
+        execute(empty, f"DROP OWNED BY {guest}")
+        engines.server().execute(f'REVOKE ALL ON DATABASE "{name}" FROM {guest}')
+        engines.server().execute(f"DROP ROLE {guest}")
