@@ -74,6 +74,18 @@ class Worker:
             await asyncio.sleep(0.005)
 
 
+async def answered(text: str, *workers: Worker) -> None:
+    """Exactly one of the workers shows this; which of them goes on with a parked turn is not said."""
+    waiting = [asyncio.ensure_future(worker.reply(text)) for worker in workers]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert sum(each.done() for each in waiting) == 1
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 @asynccontextmanager
 async def two_gateways(
     folder: Path,

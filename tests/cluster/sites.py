@@ -45,4 +45,8 @@ async def _site(settings: Path, environ: dict[str, str], name: str) -> AsyncIter
     async with gateway(load(settings, environ, settings.parent / name), environ=environ) as built:
         assert built.link is not None
         link = urlsplit(built.link)
-        yield Site(built, f"http://{link.netloc}", parse_qs(link.query)["token"][0])
+        site = Site(built, f"http://{link.netloc}", parse_qs(link.query)["token"][0])
+        # Loads the site. FastAPI silences warnings for all threads while it does, so two in one process would meet.
+        async with site.client() as client:
+            await client.get("/api/v1/session")
+        yield site
