@@ -213,8 +213,10 @@ def _worker_from(row: AnyRow, connectors: list[str], *, beats: bool) -> Worker:
 
 
 def take_lease(connection: Connection, worker: str, name: str) -> Lease | None:
-    """The connector, if no other worker that is alive holds it. One that this worker holds already is not given again:
-    also None."""
+    """The connector, if no other worker that is alive holds it. One that this worker holds already is not given again,
+    and a worker that is buried gets none: also None."""
+    if not alive(connection, worker):
+        return None
     row = connection.execute(_take, {"name": name, "own": worker, "state": {}}).first()
     return None if row is None else Lease(row.name, row.epoch, row.state)
 
