@@ -469,6 +469,15 @@ async def test_past_turns_that_were_summed_up_are_forgotten_and_the_same_ones_af
     assert await HistoryCache(Shelf(*past)).of("s") == known
 
 
+async def test_a_history_to_which_another_process_has_added_is_read_again() -> None:
+    shelf = Shelf(ended("one"))
+    histories = HistoryCache(shelf)
+    assert [each.id for each in await histories.of("s", after="one")] == ["one"]
+    shelf.past = (ended("one"), ended("two"))
+    assert [each.id for each in await histories.of("s", after="one")] == ["one"], "it is not read without a reason"
+    assert [each.id for each in await histories.of("s", after="two")] == ["one", "two"]
+
+
 # Long results
 
 

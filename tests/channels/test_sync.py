@@ -24,6 +24,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self.kept: dict[str, Sent] = {}
         self.failures = 0
+        self.may_send = True
 
     def pieces(self) -> tuple[Sent, ...]:
         return tuple(self.kept.values())
@@ -49,7 +50,8 @@ class MemoryLedger:
         self.kept[key] = Sent(key, "undeliverable", reason=reason)
 
     def permit(self) -> None:
-        """Always."""
+        if not self.may_send:
+            raise Unreachable("not now")
 
     def failed(self, key: str) -> bool:
         self.failures += 1
@@ -137,6 +139,20 @@ async def test_only_what_changed_is_edited() -> None:
     await show(board, ledger, "a=one", "b=two", "c=three")
     assert board.calls[2:] == ["edit two", "send three"]
     assert board.screen == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("wanted", [("a=other",), ("a=one", "b=two"), ()], ids=["edit", "send", "delete"])
+async def test_a_process_that_may_not_send_makes_no_call(wanted: tuple[str, ...]) -> None:
+    board, ledger = Board(), MemoryLedger()
+    await show(board, ledger, "a=one", "status=works")
+    made = list(board.calls)
+    ledger.may_send = False
+    with pytest.raises(Unreachable):
+        await show(board, ledger, *wanted)
+    assert board.calls == made
+    ledger.may_send = True
+    await show(board, ledger, *wanted)
+    assert board.screen == [each.partition("=")[2] for each in wanted]
 
 
 async def test_the_status_becomes_the_next_text_in_the_same_message() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from channels.channel import Sent
+import pytest
+
+from channels.channel import Sent, Superseded, Unreachable
 from gateway.outbound.ledger import ReplyLedger
-from gateway.store import Store
-from tests.gateway.notes import begin, tell
+from gateway.store import Store, turns, workers
+from tests.gateway.notes import SESSION, begin, tell
 
 
 class SlowOutbox:
@@ -44,3 +46,21 @@ async def test_what_was_sent_is_recorded_before_a_cancelled_sender_ends(store: S
     outbox.go.set()
     await asyncio.wait((sender,))
     assert await store.pieces(turn.id) == (Sent("t1", "shown", "m9", "digest"),)
+
+
+async def test_a_process_that_may_be_dead_to_others_sends_nothing_and_one_whose_turn_was_taken_over_stops(
+    store: Store,
+) -> None:
+    await tell(store)
+    turn = await begin(store)
+    may_send = False
+    ledger = ReplyLedger(store, turn.id, attempts=1, may_send=lambda: may_send, undeliverable=lambda key, reason: None)
+    with pytest.raises(Unreachable):
+        ledger.permit()
+    may_send = True
+    ledger.permit()
+    await store.write(lambda connection: workers.bury(connection, "other", [store.worker], expired=False))
+    assert await store.write(lambda connection: turns.claim(connection, "other", SESSION)) is not None
+    with pytest.raises(Superseded):
+        await ledger.sending("t1")
+    assert await store.pieces(turn.id) == ()

@@ -145,6 +145,12 @@ async def test_a_write_of_the_whole_waits_for_all_others_and_they_for_it(
     await asyncio.gather(whole, another)
 
 
+async def test_a_worker_beats_while_the_whole_is_written(store: Store, elsewhere: Store) -> None:
+    async with held(store, WHOLE), asyncio.timeout(60):
+        assert await store.beat(15.0, 0, 1) is not None
+        assert await elsewhere.beat(15.0, 0, 1) is not None
+
+
 async def test_writes_of_one_table_exclude_each_other(store: Store, elsewhere: Store, file: Path) -> None:
     async with held(store, OfTable("one")):
         same = asyncio.create_task(elsewhere.write(lambda connection: None, OfTable("one")))
