@@ -120,6 +120,8 @@ class DiscordChannel:
                 f"channel {name!r} has no token: get one from the Discord Developer Portal (your application, Bot)"
             )
         self.name = name
+        self._menu: tuple[CommandHelp, ...] = ()
+        self._registering = asyncio.Lock()
         self.problem = ""
         self._media = media
         self._cursors = cursors
@@ -171,6 +173,7 @@ class DiscordChannel:
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Survives everything but a rejected token or intent. Goes on with the session that the lease has, if Discord
         still knows it; otherwise reads in each channel what was missed."""
+        self._menu = commands
         me = await self._call_until_answered(Route("GET", "/users/@me"))
         bot = Bot(self.name, str(me["id"]))
         log.info("%s: this is @%s", self.name, me["username"])
@@ -210,7 +213,7 @@ class DiscordChannel:
                 )
                 tasks.create_task(self._receive(connection))
                 tasks.create_task(cursors.run())
-                tasks.create_task(self.show_commands(commands))
+                tasks.create_task(self._register_menu())
                 if lease is not None:
                     tasks.create_task(_keep_saved(connection, progress, lease))
         except ExceptionGroup as group:
@@ -230,7 +233,19 @@ class DiscordChannel:
         self.problem = next(filter(None, self._troubles.values()), "")
 
     async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
-        """Registers them. Only if they changed: Discord accepts 200 new commands a day."""
+        self._menu = commands
+        await self._register_menu()
+
+    async def _register_menu(self) -> None:
+        """Until it is the newest one that is registered."""
+        async with self._registering:
+            registered = None
+            while registered is not self._menu:
+                registered = self._menu
+                await self._register(registered)
+
+    async def _register(self, commands: tuple[CommandHelp, ...]) -> None:
+        """Only if they changed: Discord accepts 200 new commands a day."""
         application = (await self._call_until_answered(Route("GET", "/oauth2/applications/@me")))["id"]
         path = "/applications/{application_id}/commands"
         named = [command for command in commands if len(command.name) <= limits.COMMAND_NAME]

@@ -99,6 +99,8 @@ class TelegramChannel:
                 f"channels.{name}.token is malformed: tokens of @BotFather look like 123456:ABC-def_1"
             )
         self.name = name
+        self._menu: tuple[CommandHelp, ...] = ()
+        self._registering = asyncio.Lock()
         self.problem = ""
         self._media = media
         self._reactions = reactions
@@ -151,35 +153,38 @@ class TelegramChannel:
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Confirms updates to Telegram only once they are committed. Survives everything but a rejected token."""
+        self._menu = commands
         try:
             async with asyncio.TaskGroup() as tasks:
                 # Concurrent: the first poll does not wait for the bot's username.
                 tasks.create_task(self._inbound.listen(deliver) if self._webhook_url else self._inbound.run(deliver))
-                tasks.create_task(self._identify(commands))
+                tasks.create_task(self._identify())
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
             self.problem = ""
 
-    async def _identify(self, commands: tuple[CommandHelp, ...]) -> None:
+    async def _identify(self) -> None:
         """Gets the bot's username, without which group messages cannot be read, and registers the commands."""
         if self._webhook_url:
             await self._set_webhook()
         me = await self._call_until_answered("getMe")
         self._inbound.identify(Bot(self.name, self._account, me["username"]))
         log.info("%s: this is @%s", self.name, me["username"])
-        await self.show_commands(commands)
+        await self._register_menu()
 
     async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
-        """https://core.telegram.org/bots/api#setmycommands"""
-        # Telegram's names have no hyphens, and what a person types with one is a command too (`parse.py`).
-        listed = [
-            {"command": command.name.replace("-", "_"), "description": command.help[: limits.COMMAND_DESCRIPTION]}
-            for command in commands
-            if len(command.name) <= limits.COMMAND_NAME
-        ][: limits.COMMANDS]
-        with suppress(BadRequest):
-            await self._call_until_answered("setMyCommands", commands=listed)
+        self._menu = commands
+        await self._register_menu()
+
+    async def _register_menu(self) -> None:
+        """Until it is the newest one that is registered. https://core.telegram.org/bots/api#setmycommands"""
+        async with self._registering:
+            registered = None
+            while registered is not self._menu:
+                registered = self._menu
+                with suppress(BadRequest):
+                    await self._call_until_answered("setMyCommands", commands=_listed(registered))
 
     async def _set_webhook(self) -> None:
         try:
@@ -306,3 +311,12 @@ class TelegramChannel:
     def pace(self, address: Address) -> float:
         """https://core.telegram.org/bots/faq: about one message a second in a chat, twenty a minute in a group."""
         return 1.0 if address.kind == "direct" else 3.0
+
+
+def _listed(commands: tuple[CommandHelp, ...]) -> list[dict[str, str]]:
+    # Telegram's names have no hyphens, and what a person types with one is a command too (`parse.py`).
+    return [
+        {"command": command.name.replace("-", "_"), "description": command.help[: limits.COMMAND_DESCRIPTION]}
+        for command in commands
+        if len(command.name) <= limits.COMMAND_NAME
+    ][: limits.COMMANDS]

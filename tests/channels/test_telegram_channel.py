@@ -214,6 +214,23 @@ async def test_commands_are_listed_for_people(api: BotApi, channel: TelegramChan
     assert [command["command"] for command in api.commands[""]] == ["stop", "new"]
 
 
+@pytest.mark.parametrize(("busy", "calls"), [("getMe", 2), ("setMyCommands", 3)])
+async def test_the_newest_menu_stays_whatever_the_channel_does_when_it_comes(
+    api: BotApi, channel: TelegramChannel, inbox: Inbox, busy: str, calls: int
+) -> None:
+    newer = (*COMMANDS, CommandHelp("review", "looks at something"))
+    with api.hold(busy) as hold:
+        async with listening(channel, inbox):
+            await hold.until_arrived()
+            showing = asyncio.create_task(channel.show_commands(newer))
+            if busy == "getMe":
+                await showing
+            hold.release()
+            await showing
+            await api.until(lambda api: len(api.called("setMyCommands")) >= calls)
+            assert "review" in str(api.called("setMyCommands")[-1].params)
+
+
 async def test_a_wrong_token_is_rejected_with_words(api: BotApi, inbox: Inbox, shelf: Shelf) -> None:
     channel = TelegramChannel("telegram", "123456:wrong", api.url, shelf)
     with pytest.raises(ChannelRejected, match=r"channels\.telegram\.token"):
