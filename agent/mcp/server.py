@@ -6,20 +6,18 @@ import asyncio
 import json
 import logging
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Container, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from agent.gate import one_line
 from agent.interrupt import cancel_and_wait, is_cancelled
+from agent.loading import load
 from agent.mcp.account import Account, Link, OpenLink
 from agent.mcp.errors import McpError, PagesNeeded
 from agent.mcp.known_tools import KnownTools, read_known_tools, write_known_tools
@@ -68,7 +66,6 @@ OTHERS_WROTE = (
     "{person} can ask again in a task of their own"
 )
 
-_LOADING = threading.Lock()
 
 _ASKING: ContextVar[_Shown | None] = ContextVar("asking", default=None)
 """The call that the current task makes."""
@@ -273,7 +270,7 @@ class McpServer:
         """Signs a person in, and connects anew as them. Raises `McpError` with why it did not work."""
         if self._account is None:
             raise McpError("it is a program on this machine, at which nobody signs in")
-        signing = await asyncio.to_thread(_load, "agent.mcp.sign_in")
+        signing = await load("agent.mcp.sign_in")
         await signing.sign_in(self._account, link)
         log.info("MCP server %s: somebody has signed in", self.name)
         self._connect_anew()
@@ -283,7 +280,7 @@ class McpServer:
         may still be valid, "" if they are not. Raises `OSError`."""
         if self._account is None:
             return None
-        signing = await asyncio.to_thread(_load, "agent.mcp.sign_in")
+        signing = await load("agent.mcp.sign_in")
         revoked: str | None = await signing.sign_out(self._account)
         self._offer(KnownTools())
         if self._known is not None:
@@ -485,9 +482,11 @@ class McpServer:
         """Keeps the server running forever. Catches whatever goes wrong with one connection."""
         delay, attempt = self._timing.restart_delay, 0
         try:
-            await asyncio.to_thread(_load, "agent.mcp.connection")
+            await load("agent.mcp.connection")
         except ImportError as error:
-            self._settle("down", f"the MCP library cannot be loaded: {one_line(error)}")
+            reason = f"the MCP library cannot be loaded: {one_line(error)}"
+            log.warning("MCP server %s: %s", self.name, reason)
+            self._settle("down", reason)
             return
         while True:
             since, self._was_open, self._complaint = time.monotonic(), False, ""
@@ -680,13 +679,6 @@ class McpServer:
     def _settle(self, state: State, reason: str) -> None:
         self._state, self._reason = state, reason
         self._settled.set()
-
-
-def _load(module: str) -> ModuleType:
-    """The module, and with it the SDK. Blocking: one at a time, because threads that load parts of the SDK at once may
-    wait for each other."""
-    with _LOADING:
-        return import_module(module)
 
 
 def _nobody_asks() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from importlib import import_module
 from typing import assert_never
 
 from pydantic import SecretStr
 
+from agent.loading import importing
 from agent.media import MediaStore
 from channels.channel import Channel, ChannelRejected, WebhookChannel
 from channels.web.parse import OWNER
@@ -57,6 +59,7 @@ async def open_platforms(
 @asynccontextmanager
 async def _open_channel(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> AsyncIterator[Channel]:
     try:
+        await asyncio.to_thread(_load, section)
         channel = _platform(name, section, media, store)
     except ChannelRejected as error:
         channel = BrokenChannel(name, error)
@@ -70,12 +73,18 @@ async def _open_channel(name: str, section: ChannelSettings, media: MediaStore, 
         await channel.aclose()
 
 
+def _load(section: ChannelSettings) -> None:
+    """Imports the library of a platform, which only those have that enable it. Raises `ModuleNotFoundError`."""
+    # Telegram's library would load cryptography, 7 MiB, for passports that people show to bots.
+    with importing(without="cryptography" if isinstance(section, TelegramSettings) else ""):
+        import_module(f"channels.{section.type}.channel")
+
+
 def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Store) -> Channel:
-    """A configured channel. Its library is imported only here, when it is enabled."""
+    """A configured channel. Its library is loaded."""
     match section:
         case TelegramSettings():
-            with _without("cryptography"):
-                from channels.telegram.channel import TelegramChannel
+            from channels.telegram.channel import TelegramChannel
 
             token = section.token.get_secret_value()
             return TelegramChannel(
@@ -122,20 +131,6 @@ def _platform(name: str, section: ChannelSettings, media: MediaStore, store: Sto
             )
         case _:
             assert_never(section)
-
-
-@contextmanager
-def _without(package: str) -> Iterator[None]:
-    """What is imported inside does without the package, which can be imported afterwards. Telegram's library would load
-    cryptography, 7 MiB, for passports that people show to bots."""
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]  # "None: there is no such module"
-    try:
-        yield
-    finally:
-        del sys.modules[package]
 
 
 def load_replies(settings: Settings) -> None:

@@ -4,12 +4,12 @@ load."""
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+from agent.loading import load
 from config.webhooks import WebhookSettings
 from gateway.app import Gateway
 from gateway.lifecycle.supervision import supervised
@@ -50,7 +50,7 @@ class Following:
 
     async def _make(self, made: asyncio.Future[Follower], *, own_only: bool = False) -> Follower:
         if not made.done():
-            module = await asyncio.to_thread(importlib.import_module, "gateway.api.follower")
+            module = await load("gateway.api.follower")
             if not made.done():
                 made.set_result(module.Follower(self._gateway, own_only=own_only))
         return made.result()
@@ -66,7 +66,7 @@ async def run_webhooks(gateway: Gateway, following: Following, settings: Sequenc
     if not settings:
         return
     since = datetime.now(UTC)
-    module = await asyncio.to_thread(importlib.import_module, "gateway.api.webhooks")
+    module = await load("gateway.api.webhooks")
     hooks = [
         module.Webhook(
             url=given.url,

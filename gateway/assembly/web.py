@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from agent.loading import importing, load
 from config.load import Configuration
 from config.shown import shown
 from config.web import WebSettings
@@ -82,7 +82,7 @@ async def site(
         nonlocal sign_in_pages
         path = scope.get("path", "")
         if path.startswith("/oauth/") and sign_in_pages is None and links.made is not None:
-            pages = await asyncio.to_thread(importlib.import_module, "gateway.web.oauth")
+            pages = await load("gateway.web.oauth")
             sign_in_pages = pages.app(links.made, settings.url or "")
         found = sign_in_pages if path.startswith("/oauth/") else webhooks.find(path)
         await (found or always)(scope, receive, send)
@@ -98,14 +98,15 @@ def _page_and_apis(
     configuration: Callable[[], Configuration],
     log: RecentLog,
 ) -> App:
-    from channels.web import http_app
-    from channels.web.access_guard import Site
-    from channels.web.trusted_proxy import TrustedProxies
-    from gateway.api import pages
-    from gateway.api.app import app
-    from gateway.api.guard import KeyCallers, SignedInCallers
-    from gateway.api.openai.app import app as openai_app
-    from gateway.api.operations import OperatorFacts, Setting
+    with importing():
+        from channels.web import http_app
+        from channels.web.access_guard import Site
+        from channels.web.trusted_proxy import TrustedProxies
+        from gateway.api import pages
+        from gateway.api.app import app
+        from gateway.api.guard import KeyCallers, SignedInCallers
+        from gateway.api.openai.app import app as openai_app
+        from gateway.api.operations import OperatorFacts, Setting
 
     def in_force() -> list[Setting]:
         return [Setting.model_validate(each, from_attributes=True) for each in shown(configuration().settings)]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from agent.loading import load
 from gateway.signals.metrics import Metrics, State
 
 PATHS = ("/healthz", "/readyz", "/metrics")
@@ -73,7 +72,7 @@ class SignalsApp:
     async def _scrape(self) -> tuple[str, bytes]:
         self._scraped()
         if self._expose is None:
-            library = await asyncio.to_thread(importlib.import_module, "gateway.signals.exposition")
+            library = await load("gateway.signals.exposition")
             self._expose, self._content_type = library.Exposition(self._metrics.all), library.CONTENT_TYPE
         self._metrics.set(await self._state())
         return self._content_type, self._expose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.loop.offered_tools import callable_tools, described_tools
 from channels.address import Address, Sender
-from channels.history import Context
+from channels.context import Context
 from gateway.turns.agents import Agents, ModelChoices, next_choice
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.running import RunningTurns
