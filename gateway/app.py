@@ -286,7 +286,7 @@ class Gateway:
         self.runs = RunReports(store, self.bus, agents, self.run_waits)
         self.running = RunningTurns(store, self.bus, self.dispatcher)
         context = self.context = ContextUse(store, self.running, histories, agents)
-        self.conversation_view = ConversationView(store, self.dispatcher, self._replies, self.deletion.delete)
+        self.conversation_view = ConversationView(store, self.dispatcher, self._replies)
 
         revocations = self._revocations = Revocations(self.bus, self.delivery, self.background)
         self.access_changes = AccessChanges(store, notices, revocations)

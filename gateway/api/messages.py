@@ -113,6 +113,9 @@ async def deliver_message(
 ) -> Sent:
     """Delivers the message of the caller; returns when it is stored. Raises `Problem`."""
     files = await _files_of(gateway, uploads, place, given)
+    for file in files:
+        # The message has them a moment after it is stored.
+        uploads.add(place.session, file)
     body = given.body
     post = Post(body.client_id, body.text, files, declared(body.tools))
     message, conflicts = _message(gateway, caller, place, body, post)

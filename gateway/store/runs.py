@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from channels.runs import RunState
 from gateway.store.records import FollowedRun, Run
-from gateway.store.schema import AnyRow, inbox, is_message, turns
+from gateway.store.schema import AnyRow, inbox, turns
 
 TOGETHER = "answered together with another message"
 
@@ -28,7 +28,6 @@ _runs = select(
     turns.c.ended_at,
 ).select_from(inbox.outerjoin(turns, turns.c.id == inbox.c.turn))
 _one = _runs.where(inbox.c.run == bindparam("run"))
-_of_row = _runs.where(inbox.c.id == bindparam("row"), is_message, inbox.c.run.is_not(None))
 _several = _runs.where(inbox.c.run.in_(bindparam("runs", expanding=True)))
 _of_event = select(inbox.c.run).where(
     inbox.c.channel == bindparam("channel"), inbox.c.event_id == bindparam("event_id"), inbox.c.run.is_not(None)
@@ -38,12 +37,6 @@ _of_event = select(inbox.c.run).where(
 def run(connection: Connection, run_id: str) -> Run | None:
     """What became of the message that was given this id when it was accepted."""
     row = connection.execute(_one, {"run": run_id}).first()
-    return None if row is None else _run_from(row)
-
-
-def run_of(connection: Connection, row_id: int) -> Run | None:
-    """What became of the message in this row; None if it expects no answer of its own, like a command."""
-    row = connection.execute(_of_row, {"row": row_id}).first()
     return None if row is None else _run_from(row)
 
 

@@ -201,7 +201,6 @@ class Store:
     remove_queued = writes(queue.remove_queued, by_session)
     wrap = writes(finish_up.wrap, by_command)
     run = reads(runs.run)
-    run_of = reads(runs.run_of)
     followed_runs = reads(runs.followed)
     run_of_event = reads(runs.run_of_event)
     rows = reads(reading.rows)

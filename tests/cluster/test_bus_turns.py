@@ -18,6 +18,7 @@ from agent.tools import load_tools
 from channels.memory import plain_text
 from gateway.api.follower import Follower
 from gateway.bus import TurnEnded, TurnStarted
+from gateway.store.records import DeletionRequest
 from tests.api.streams import Stream
 from tests.cluster.pair import Worker, answered, known, two_gateways
 from tests.gateway.play import PLACE, inbound
@@ -97,11 +98,11 @@ async def test_a_deletion_at_one_worker_waits_for_the_end_of_another_one_s_turn(
         await b.say("a long story")
         await b.reply("Well", done=False)
         async with b.bus.subscribe(SESSION, TurnEnded) as ended:
-            await a.gateway.conversation_view.delete(PLACE, "7")
+            await a.gateway.deletion.delete(DeletionRequest("conversation", SESSION, by="memory:7"))
             event = await anext(ended)
             assert isinstance(event, TurnEnded)
             assert event.outcome == "stopped"
-        assert await a.gateway.conversation_view.history(PLACE) == ()
+        assert await a.gateway.store.turns_of(SESSION) == ()
 
 
 async def test_the_answer_to_a_question_of_one_worker_is_taken_by_another_one(tmp_path: Path) -> None:

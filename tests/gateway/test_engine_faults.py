@@ -40,7 +40,7 @@ from agent.tool import ToolContext, tool
 from agent.tool_result import ToolResult
 from agent.transcript import RenderedTurn
 from agent.turn_context import TurnContext
-from channels.history import PersonMessage
+from gateway.api.history import read_history
 from gateway.app import GatewayOptions
 from gateway.sessions import session_key
 from gateway.store.arrivals import accept_background_message
@@ -499,8 +499,8 @@ async def test_a_reply_stands_before_the_words_that_let_it_go_on(tmp_path: Path)
         await play.say("yes")
         await play.reply("Done.")
         await play.until_idle()
-        items = await play.gateway.conversation_view.history(PLACE)
-        assert [item.text if isinstance(item, PersonMessage) else "reply" for item in items] == [
+        items = (await read_history(play.gateway, session_key(PLACE), 10)).items
+        assert [item.text if item.kind == "message" else "reply" for item in items] == [
             "begin",
             "reply",
             "yes",

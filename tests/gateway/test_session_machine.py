@@ -29,6 +29,7 @@ from channels.address import Address, Sender
 from channels.memory import MemoryChannel
 from channels.message import FileRef, InboundMessage, MessageKind, ThreadRoot
 from channels.reply import QuestionSegment, Reply
+from gateway.api.history import read_history
 from gateway.app import Gateway, GatewayOptions
 from gateway.inbound.access import AccessPolicy
 from gateway.sessions import is_child, session_key
@@ -259,13 +260,13 @@ class SessionMachine(RuleBasedStateMachine):
 
     def _one_of_several(self, kind: str) -> InboundMessage:
         match kind:
-            case "new":
+            case "withdrawn" if self.events:
+                return self._make("withdrawn", "", f"m{self.events - 1}")
+            case "new" | "withdrawn":
                 return self._make("new", f"words {self.events}", f"m{self.events}")
             case "file":
                 files = (FileRef("here", "here.txt"),)
                 return self._make("new", f"words {self.events}", f"m{self.events}", files=files)
-            case "withdrawn":
-                return self._make("withdrawn", "", f"m{self.events - 1}")
             case _:
                 return self._make("command", "", f"m{self.events}", command={"anew": "new"}.get(kind, kind))
 
@@ -385,8 +386,9 @@ class SessionMachine(RuleBasedStateMachine):
             assert is_child(turn.session) or self.world.memory[turn.id].done, "every reply was shown to its end"
         assert set(self.world.memory) == {turn.id for turn in turns if not is_child(turn.session)}
         for address in (PLACE, THREAD):
-            screen = await self.world.gateway.conversation_view.history(address)
-            assert len({id(item) for item in screen}) == len(screen)
+            screen = (await read_history(self.world.gateway, session_key(address), 1000)).items
+            shown = [item.reply.id if item.kind == "reply" else item.id for item in screen]
+            assert Counter(shown).total() == len(set(shown)), "each message and each reply once"
         self._check_interruptions(turns)
         if self.world.worker == 1:
             await self._check_marks(turns)

@@ -160,8 +160,8 @@ async def test_reloading_in_mid_turn_loses_and_doubles_nothing(ann: Person) -> N
 
 async def test_signing_out_ends_the_access_of_the_browser(ann: Person) -> None:
     await ann.find("sign-out").click()
-    await expect(ann.page.get_by_role("heading")).to_have_text("Sign-in link required", timeout=SLOWLY)
-    assert (await ann.page.request.get(f"{ann.page.url}api/v1/session")).status == 401
+    await expect(ann.page.get_by_role("heading", name="Sign-in link required")).to_be_visible(timeout=SLOWLY)
+    assert (await ann.page.request.get(f"{ann.page.url.partition('#')[0]}api/v1/session")).status == 401
 
 
 async def test_a_conversation_is_deleted_from_the_page_while_a_task_runs(ann: Person, tmp_path: Path) -> None:
