@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Double, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    update,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -113,7 +124,8 @@ _listed = select(workers, _left.label("left")).order_by(workers.c.started_at, wo
 _drain = update(workers).where(workers.c.id == bindparam("of_worker")).values(draining=True)
 _another_works = select(workers.c.id).where(workers.c.id != bindparam("of_worker"), ~workers.c.draining, _left > 0.0)
 
-_holder_is_alive = exists(select(workers.c.id).where(workers.c.id == leases.c.worker))
+# The row of the conflict, as text: as a column, the query would be about the holders of all leases.
+_holder_is_alive = exists(select(workers.c.id).where(workers.c.id == literal_column("leases.worker")))
 _new = insert(leases).values(name=bindparam("name"), worker=bindparam("own"), epoch=1, state=bindparam("state"))
 _take = _new.on_conflict_do_update(
     index_elements=["name"],

@@ -80,6 +80,17 @@ async def test_a_connector_is_held_as_long_as_its_worker_is_alive(store: Store) 
     assert await store.take_lease("telegram:1") is None, "who is buried gets nothing"
 
 
+async def test_of_several_connectors_each_is_free_when_its_own_holder_is_gone(store: Store) -> None:
+    await alive_beside(store)
+    assert await as_other(store, workers.take_lease, "discord:1") is not None
+    for name in ("telegram:1", "webhook:1"):
+        assert await store.take_lease(name) is not None
+    await store.release_lease("telegram:1")
+    assert await as_other(store, workers.take_lease, "telegram:1") is not None
+    await die(store)
+    assert await as_other(store, workers.take_lease, "webhook:1") is not None
+
+
 # What only the holder may write
 
 
