@@ -1,8 +1,9 @@
 """Webhooks: events as signed requests to servers of the operator's, after the Standard Webhooks specification.
 
-Each webhook gets its events in order, one at a time, and each until it has answered with a 2xx status. Ends of runs
-survive a restart: how far a webhook has come is stored, and what ended since then is read from the store. All other
-events are kept in memory only.
+Each webhook gets its events in order, one at a time, and each until it has answered with a 2xx status. Of several
+workers one holds it, and sends what happens in any of them; only of its own channels each worker tells itself. Ends of
+runs survive the end of any worker: how far a webhook has come is stored, and what ended since then is read from the
+store. All other events are kept in memory only.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from gateway.api.events import Event, RunEnded, to_json
 from gateway.api.follower import Follower, run_ended
 from gateway.api.ids import channel_of
 from gateway.app import Gateway
+from gateway.lifecycle.connectors import Connectors
 from gateway.store import watching
 from gateway.store.errors import StoreError
 
@@ -57,7 +59,14 @@ MAX_REFUSALS = 5
 """An event that the server refuses (with another status) is dropped after so many attempts."""
 
 OVERLAP = timedelta(minutes=1)
-"""After a restart, ends of runs of so long before the stored position are sent again: events may overtake the store."""
+"""For a new holder, ends of runs of so long before the stored position are sent again: events may overtake the store.
+"""
+
+LOOK_INTERVAL = 5.0
+"""Seconds between two looks for workers that have ended."""
+
+OF_CHANNELS = frozenset({"channel.trouble", "channel.ok"})
+"""What each worker tells of its own channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,11 @@ class Webhook:
     def key(self) -> str:
         return hashlib.sha256(self.url.encode()).hexdigest()[:32]
 
+    @property
+    def lease(self) -> str:
+        """What the worker that sends to it holds."""
+        return f"webhook:{self.host[:100]}:{self.key[:8]}"
+
     def wants(self, event: Event) -> bool:
         if event.type not in self.events:
             return False
@@ -99,12 +113,13 @@ def signature(secret: str, id: str, timestamp: str, body: bytes) -> str:
 @dataclass(frozen=True, slots=True)
 class _Message:
     """`id` is the same for each attempt, and for the same end of a run after a restart. `ended_at` is that of a turn,
-    whose end can be read from the store again; None for all others."""
+    whose end can be read from the store again; None for all others. `is_own`: it is about this worker only."""
 
     id: str
     at: datetime
     body: bytes
     ended_at: datetime | None
+    is_own: bool
 
 
 class _Refused(Exception):
@@ -129,22 +144,32 @@ class Webhooks:
     def __init__(
         self,
         gateway: Gateway,
+        connectors: Connectors,
         follower: Follower,
+        own: Follower,
         hooks: Sequence[Webhook],
         *,
         since: datetime,
+        overlap: timedelta = OVERLAP,
+        look_interval: float = LOOK_INTERVAL,
         first_pause: float = FIRST_PAUSE,
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        """A webhook that is new is told of runs that ended after `since`. `max_waiting`: its events in memory."""
+        """The `follower` tells what happens in any worker, `own` what happens in this one. A webhook that is new is
+        told of runs that ended after `since`. `overlap`: see `OVERLAP`; longer than it takes to notice that a worker
+        has ended. `max_waiting`: the events of one webhook in memory."""
+        self._gateway = gateway
+        self._connectors = connectors
         self._follower = follower
-        self._senders = [_Sender(gateway, hook, since, first_pause, max_waiting) for hook in hooks]
+        self._own = own
+        self._look_interval = look_interval
+        self._senders = [
+            _Sender(gateway, hook, partial(connectors.take, hook.lease), since, overlap, first_pause, max_waiting)
+            for hook in hooks
+        ]
 
     async def run(self) -> None:
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._follower.listen(self._tell, self._missed))
-            # What ends from now on is told; what ended before is read.
-            await self._follower.started()
             client = await stack.enter_async_context(
                 httpx.AsyncClient(
                     follow_redirects=False,
@@ -155,36 +180,96 @@ class Webhooks:
             )
             group = await stack.enter_async_context(asyncio.TaskGroup())
             for sender in self._senders:
+                group.create_task(self._serve(sender, client))
+
+    async def _serve(self, sender: _Sender, client: httpx.AsyncClient) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._hold(sender))
+                if sender.hook.events & OF_CHANNELS:
+                    group.create_task(self._follow_own(sender))
                 group.create_task(sender.run(client))
+        finally:
+            if sender.is_holder:
+                # Nothing is sent any more: another worker goes on.
+                await self._connectors.release(sender.hook.lease)
 
-    def _tell(self, event: Event) -> None:
-        for sender in self._senders:
-            sender.tell(event)
-
-    def _missed(self) -> None:
-        for sender in self._senders:
+    async def _hold(self, sender: _Sender) -> None:
+        """Waits until this worker holds the webhook, and has the sender told what happens from then on."""
+        await self._connectors.take(sender.hook.lease)
+        sender.is_holder = True
+        known = await self._workers()
+        with self._follower.listen(sender.tell, sender.missed):
+            # What ends from now on is told; what ended before is read.
+            await self._follower.started()
             sender.missed()
+            while self._gateway.store.is_shared:
+                await asyncio.sleep(self._look_interval)
+                present = await self._workers()
+                if present is not None and (known is None or known - present):
+                    # One that was killed may not have told what ended there.
+                    sender.missed()
+                known = present or known
+            await asyncio.Event().wait()
+
+    async def _workers(self) -> frozenset[str] | None:
+        """The ids of those that are alive; None if the store does not say."""
+        try:
+            return frozenset(worker.id for worker in await self._gateway.store.list_workers())
+        except StoreError as error:
+            log.info("webhooks: whether other workers have ended is not known: %s", error)
+            return None
+
+    async def _follow_own(self, sender: _Sender) -> None:
+        with self._own.listen(sender.tell_own, _untold):
+            await asyncio.Event().wait()
+
+
+def _untold() -> None:
+    """What was missed of channels cannot be read."""
 
 
 class _Sender:
     """Sends the events of one webhook. Ends of turns are sent in their order: the stored position never passes one that
-    was not sent."""
+    was not sent. `take` returns when this worker holds the webhook: `is_holder` is true once it has."""
 
-    def __init__(self, gateway: Gateway, hook: Webhook, since: datetime, first_pause: float, max_waiting: int) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        hook: Webhook,
+        take: Callable[[], Awaitable[object]],
+        since: datetime,
+        overlap: timedelta,
+        first_pause: float,
+        max_waiting: int,
+    ) -> None:
         self._gateway = gateway
-        self._hook = hook
+        self.hook = hook
+        self.is_holder = False
+        self._take = take
         self._since = since
+        self._overlap = overlap
         self._first_pause = first_pause
         self._max_waiting = max_waiting
         self._waiting: deque[_Message] = deque()
         self._news = asyncio.Event()
         self._known: deque[str] = deque(maxlen=2 * max_waiting)
-        self._is_behind = True
+        self._is_behind = False
         self._read_to: datetime | None = None
         self._gone = False
 
+    def tell_own(self, event: Event) -> None:
+        """Something has happened in this worker."""
+        if event.type in OF_CHANNELS:
+            self._tell(event)
+
     def tell(self, event: Event) -> None:
-        if self._gone or not self._hook.wants(event):
+        """Something has happened in a worker."""
+        if event.type not in OF_CHANNELS:
+            self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        if self._gone or not self.hook.wants(event):
             return
         message = _message(event, self._gateway.mask)
         is_full = len(self._waiting) >= self._max_waiting
@@ -204,7 +289,7 @@ class _Sender:
 
     def _drop_oldest(self) -> bool:
         """Drops the oldest event that cannot be read again, if there is one."""
-        log.warning("webhook %s: too many events wait; the oldest is dropped", self._hook.host)
+        log.warning("webhook %s: too many events wait; the oldest is dropped", self.hook.host)
         oldest = next((each for each in self._waiting if each.ended_at is None), None)
         if oldest is not None:
             self._waiting.remove(oldest)
@@ -238,20 +323,20 @@ class _Sender:
                     self._news.clear()
                     await self._news.wait()
         except _Gone:
-            log.warning("webhook %s: it answered 410 and is told nothing more until a restart", self._hook.host)
+            log.warning("webhook %s: it answered 410 and is told nothing more until a restart", self.hook.host)
             self._gone = True
             self._waiting.clear()
 
     async def _catch_up(self) -> None:
         """Adds the ends of turns that it was not told of, before those that it is told of meanwhile."""
         self._is_behind = False
-        if "run.ended" not in self._hook.events:
+        if "run.ended" not in self.hook.events:
             return
         try:
             ended = await self._read_ended()
             found = [message for turn, _ in ended for message in await self._ends_of(turn)]
         except StoreError as error:
-            log.warning("webhook %s: what ended meanwhile cannot be read: %s", self._hook.host, error)
+            log.warning("webhook %s: what ended meanwhile cannot be read: %s", self.hook.host, error)
             self._leave_to_store()
             await asyncio.sleep(self._first_pause)
             return
@@ -269,33 +354,39 @@ class _Sender:
         store = self._gateway.store
         since = self._read_to
         if since is None:
-            position = (await store.cursors(CURSORS)).get(self._hook.key)
+            position = (await store.cursors(CURSORS)).get(self.hook.key)
             if position is None:
                 # It is new: what ended before is none of its business.
                 since = self._since
-                await store.keep_cursors(CURSORS, {self._hook.key: since.isoformat()})
+                await self._keep_position(since)
             else:
-                since = max(datetime.fromisoformat(position) - OVERLAP, datetime.now(UTC) - GIVE_UP_AFTER)
+                since = max(datetime.fromisoformat(position) - self._overlap, datetime.now(UTC) - GIVE_UP_AFTER)
         return await store.read(partial(watching.ended_since, time=since, limit=self._max_waiting))
 
     async def _ends_of(self, turn: str) -> list[_Message]:
         """The ends of the runs that the turn has answered. Raises `StoreError`."""
         messages = await self._gateway.store.read(partial(watching.read_by, turn=turn))
         found = [await run_ended(self._gateway, message) for message in messages]
-        return [_message(each, self._gateway.mask) for each in found if each is not None and self._hook.wants(each)]
+        return [_message(each, self._gateway.mask) for each in found if each is not None and self.hook.wants(each)]
 
     async def _remember(self, message: _Message) -> None:
         if message.ended_at is None:
             return
         try:
-            await self._gateway.store.keep_cursors(CURSORS, {self._hook.key: message.ended_at.isoformat()})
+            await self._keep_position(message.ended_at)
         except StoreError as error:
-            log.warning("webhook %s: its position cannot be stored: %s", self._hook.host, error)
+            log.warning("webhook %s: its position cannot be stored: %s", self.hook.host, error)
+
+    async def _keep_position(self, position: datetime) -> None:
+        """Nothing happens if another worker holds the webhook. Raises `StoreError`."""
+        await self._gateway.store.keep_cursor_as_holder(self.hook.lease, CURSORS, self.hook.key, position.isoformat())
 
     async def _deliver(self, client: httpx.AsyncClient, message: _Message) -> None:
         """Sends until the server has it, or the event is given up. Raises `_Gone`."""
-        pause, refusals, host = self._first_pause, 0, self._hook.host
+        pause, refusals, host = self._first_pause, 0, self.hook.host
         while True:
+            if not message.is_own:
+                await self._take()
             try:
                 await self._send(client, message)
                 return
@@ -320,13 +411,13 @@ class _Sender:
             "Content-Type": "application/json",
             "webhook-id": message.id,
             "webhook-timestamp": timestamp,
-            "webhook-signature": signature(self._hook.secret, message.id, timestamp, message.body),
+            "webhook-signature": signature(self.hook.secret, message.id, timestamp, message.body),
         }
         try:
             # The body of the answer is of no interest, and is not read.
             async with (
                 asyncio.timeout(TIMEOUT_SECONDS),
-                client.stream("POST", self._hook.url, content=message.body, headers=headers) as response,
+                client.stream("POST", self.hook.url, content=message.body, headers=headers) as response,
             ):
                 _check(response)
         except (httpx.HTTPError, TimeoutError) as error:
@@ -351,4 +442,4 @@ def _message(event: Event, mask: Callable[[str], str]) -> _Message:
     body = f'{{"type":{json.dumps(event.type)},"timestamp":{json.dumps(event.at.isoformat())},"data":{data}}}'
     ended_at = event.run.ended_at if isinstance(event, RunEnded) else None
     id = f"run.ended-{event.run.run}" if isinstance(event, RunEnded) else f"msg-{uuid4().hex}"
-    return _Message(id, event.at, body.encode(), ended_at)
+    return _Message(id, event.at, body.encode(), ended_at, event.type in OF_CHANNELS)

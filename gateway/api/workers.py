@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 class Worker(BaseModel):
     """`lease` is in seconds: without another beat, others go on with its work after them; null if it is the only
-    process that the database can have. It runs `turns` of at most `room`. `connectors` are what it listens on for
-    all. `asked`: it is the one that answers this request."""
+    process that the database can have. It runs `turns` of at most `room`. `connectors` are what it listens on, and
+    the webhooks that it sends to, for all. `asked`: it is the one that answers this request."""
 
     id: str
     host: str

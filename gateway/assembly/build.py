@@ -99,7 +99,11 @@ async def build(
             gateway.add(channel)
         following = await stack.enter_async_context(Following(gateway))
         services: list[Service] = [
-            partial(reload.serve, lambda settings: settings.webhooks, partial(run_webhooks, gateway, following)),
+            partial(
+                reload.serve,
+                lambda settings: settings.webhooks,
+                partial(run_webhooks, gateway, following, workers.connectors, settings.store.lease),
+            ),
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,
             partial(_sweep, permanent.media),

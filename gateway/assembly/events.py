@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.loading import load
 from config.webhooks import WebhookSettings
 from gateway.app import Gateway
+from gateway.lifecycle.connectors import Connectors
 from gateway.lifecycle.supervision import supervised
 from gateway.lifecycle.tasks import BackgroundTasks
 
@@ -43,7 +44,7 @@ class Following:
         return await self._make(self._made)
 
     async def follower_of_own(self) -> Follower:
-        """The one that tells what happens in this worker: of several, one of them tells each event."""
+        """The one that tells what happens in this worker, such as the troubles of its channels."""
         if not self._gateway.store.is_shared:
             return await self.follower()
         return await self._make(self._made_for_own, own_only=True)
@@ -61,8 +62,10 @@ async def _run(made: asyncio.Future[Follower]) -> None:
     await follower.run()
 
 
-async def run_webhooks(gateway: Gateway, following: Following, settings: Sequence[WebhookSettings]) -> None:
-    """A service of the gateway: tells the configured webhooks of this worker's events."""
+async def run_webhooks(
+    gateway: Gateway, following: Following, connectors: Connectors, lease: float, settings: Sequence[WebhookSettings]
+) -> None:
+    """A service of the gateway: tells the configured webhooks of events. `lease` is the seconds of a worker's."""
     if not settings:
         return
     since = datetime.now(UTC)
@@ -77,4 +80,15 @@ async def run_webhooks(gateway: Gateway, following: Following, settings: Sequenc
         )
         for given in settings
     ]
-    await module.Webhooks(gateway, await following.follower_of_own(), hooks, since=since).run()
+    # A worker that was killed is buried after its lease, and that is noticed at the next look.
+    look_interval, unnoticed = lease / 2, timedelta(seconds=3 * lease if gateway.store.is_shared else 0)
+    await module.Webhooks(
+        gateway,
+        connectors,
+        await following.follower(),
+        await following.follower_of_own(),
+        hooks,
+        since=since,
+        overlap=module.OVERLAP + unnoticed,
+        look_interval=look_interval,
+    ).run()

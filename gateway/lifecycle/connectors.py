@@ -1,4 +1,5 @@
-"""Connectors: connections to platforms that only one worker may have at a time, and which of them this worker holds.
+"""Connectors: what only one worker may have at a time (a connection to a platform, the sending to a webhook), and which
+of them this worker holds.
 
 In the database a connector has one holder: it is taken in one transaction, and only if it was released or its holder
 is dead. A holder that was stopped or cut off for longer than its lease does not know at once that another one
@@ -101,7 +102,7 @@ class StoredConnectors:
             if lease is not None and lease.is_held():
                 return lease
             if not is_waiting:
-                log.info("%s: another worker listens; this one sends, and waits for its turn", name)
+                log.info("%s: another worker holds this; this one waits for its turn", name)
                 is_waiting = True
             try:
                 async with asyncio.timeout(self._interval):
@@ -115,7 +116,7 @@ class StoredConnectors:
                 await self._release(name)
             taken = await self._store.take_lease(name)
         except StoreError as error:
-            log.warning("%s: whether another worker listens is not known, asking again: %s", name, error)
+            log.warning("%s: whether another worker holds this is not known, asking again: %s", name, error)
             return None
         except asyncio.CancelledError:
             # The store goes on with what was asked.
@@ -124,7 +125,7 @@ class StoredConnectors:
         if taken is None:
             return None
         lease = self._held[name] = _StoredLease(taken.state, partial(self._save, name), self._is_alive)
-        log.info("%s: this worker listens", name)
+        log.info("%s: this worker holds this", name)
         return lease
 
     async def release(self, name: str) -> None:
@@ -132,7 +133,7 @@ class StoredConnectors:
         try:
             await self._release(name)
         except StoreError as error:
-            log.warning("%s: other workers listen only once this one has ended: %s", name, error)
+            log.warning("%s: other workers get this only once this one has ended: %s", name, error)
 
     async def _release(self, name: str) -> None:
         self._unreleased.add(name)

@@ -6,12 +6,23 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, select
 
-from gateway.store.schema import cursors
+from gateway.store.schema import SafeText, cursors
 from gateway.store.upsert import insert
+from gateway.store.workers import is_held
 
 _load = select(cursors.c.chat, cursors.c.read).where(cursors.c.channel == bindparam("channel"))
 _upsert = insert(cursors).values(channel=bindparam("channel"), chat=bindparam("chat"), read=bindparam("read"))
 _upsert = _upsert.on_conflict_do_update(index_elements=["channel", "chat"], set_={"read": _upsert.excluded.read})
+
+_of_holder = insert(cursors).from_select(
+    ("channel", "chat", "read"),
+    select(
+        bindparam("channel", type_=SafeText), bindparam("chat", type_=SafeText), bindparam("read", type_=SafeText)
+    ).where(is_held(bindparam("lease"), bindparam("holder"))),
+)
+_upsert_of_holder = _of_holder.on_conflict_do_update(
+    index_elements=["channel", "chat"], set_={"read": _of_holder.excluded.read}
+).returning(cursors.c.read)
 
 
 def load(connection: Connection, channel: str) -> dict[str, str]:
@@ -23,3 +34,9 @@ def save(connection: Connection, channel: str, read: Mapping[str, str]) -> None:
     """Stores the positions in these chats."""
     if read:
         connection.execute(_upsert, [{"channel": channel, "chat": chat, "read": seen} for chat, seen in read.items()])
+
+
+def save_as_holder(connection: Connection, worker: str, lease: str, channel: str, chat: str, read: str) -> bool:
+    """Stores the position if this worker holds the lease; whether it does."""
+    values = {"lease": lease, "holder": worker, "channel": channel, "chat": chat, "read": read}
+    return connection.execute(_upsert_of_holder, values).first() is not None

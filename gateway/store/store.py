@@ -332,6 +332,7 @@ class Store:
     identities = writes(identities.all_identities, apart("identities"))
     strangers = writes(strangers.newest, apart("strangers"))
     keep_cursors = writes(cursors.save, apart("cursors"))
+    keep_cursor_as_holder = writes_as_worker(cursors.save_as_holder, apart("cursors"))
     cursors = writes(cursors.load, apart("cursors"))
 
     chat_moves = writes(moves.every, apart("moves"))

@@ -143,6 +143,11 @@ def is_alive(worker: ColumnElement[str] | Any) -> ColumnElement[bool]:
     return exists(select(workers.c.id).where(workers.c.id == worker))
 
 
+def is_held(name: ColumnElement[str] | Any, worker: ColumnElement[str] | Any) -> ColumnElement[bool]:
+    """The condition that this worker holds the connector with this name."""
+    return exists(select(leases.c.epoch).where(leases.c.name == name, leases.c.worker == worker))
+
+
 _alive = select(workers.c.id).where(workers.c.id == bindparam("of_worker"))
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.api.follower import Follower
 from gateway.api.webhooks import MAX_WAITING, Webhook, Webhooks, signature
+from gateway.lifecycle.connectors import StoredConnectors
 from tests.api.conftest import Api, control_api
 from tests.gateway.stage import write_settings
 from tests.gateway.test_kill import process
@@ -36,6 +37,8 @@ async def telling(control: Api, *hooks: Webhook, max_waiting: int = MAX_WAITING)
     follower = Follower(control.built.gateway)
     webhooks = Webhooks(
         control.built.gateway,
+        StoredConnectors(control.built.gateway.store),
+        follower,
         follower,
         hooks,
         since=datetime.now(UTC),

@@ -179,7 +179,7 @@ async def test_one_listens_and_when_it_stops_the_next_one_does_as_soon_as_it_is_
         first = await office.worker("first", platform.open())
         await platform.listened_to(0)
         await office.worker("second", platform.open())
-        await told(caplog, "another worker listens; this one sends")
+        await told(caplog, "another worker holds this; this one waits")
         await platform.say("one")
         await office.desk.until(("first", "one"))
         count = platform.begun()
@@ -226,7 +226,7 @@ async def test_a_channel_that_replaces_another_keeps_the_lease_and_one_that_is_r
         first = await office.worker("first", former)
         await platform.listened_to(0)
         await office.worker("second", platform.open(), interval=0.01)
-        await told(caplog, "another worker listens; this one sends")
+        await told(caplog, "another worker holds this; this one waits")
         count = platform.begun()
         first.channels[new.name] = new
         first.listeners.follow()
