@@ -30,7 +30,6 @@ from gateway.api.guard import Callers, Guard
 from gateway.api.limits import UPLOAD_LIMIT
 from gateway.api.operations import NO_FACTS, OperatorFacts
 from gateway.api.problems import DESCRIBED, answer_problems
-from gateway.api.uploads import Uploads
 from gateway.app import Gateway
 
 PREFIX = "/api/v1"
@@ -72,12 +71,11 @@ def app(
     api.add_middleware(Guard, callers=callers, site=site)
     api.add_middleware(SecurityHeaders)
     answer_problems(api)
-    uploads = Uploads()
     for router in (
-        conversations.router(gateway, uploads),
+        conversations.router(gateway),
         forks.router(gateway),
         keys.router(gateway),
-        messages.router(gateway, uploads),
+        messages.router(gateway),
         control.router(gateway),
         decisions.router(gateway),
         runs.router(gateway),

@@ -26,7 +26,7 @@ from gateway.api.listing import list_conversations, list_earlier
 from gateway.api.places import Place, find_place, find_place_to_write, require_agent
 from gateway.api.problems import Problem
 from gateway.api.runs import File, file_of
-from gateway.api.uploads import BODY, Uploads, receive_upload
+from gateway.api.uploads import BODY, receive_upload
 from gateway.app import Gateway
 from gateway.bus import TitleChanged
 from gateway.outbound.export import write_export
@@ -136,11 +136,11 @@ class Deleted(BaseModel):
     files: int
 
 
-def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
+def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["conversations"])
     _add_list(routes, gateway)
     _add_one(routes, gateway)
-    _add_files(routes, gateway, uploads)
+    _add_files(routes, gateway)
     return routes
 
 
@@ -225,7 +225,7 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
         return StreamingResponse(_chunks(file), media_type="application/zip", headers=headers)
 
 
-def _add_files(routes: APIRouter, gateway: Gateway, uploads: Uploads) -> None:
+def _add_files(routes: APIRouter, gateway: Gateway) -> None:
     @routes.post(
         "/conversations/{conversation}/files",
         status_code=201,
@@ -240,7 +240,7 @@ def _add_files(routes: APIRouter, gateway: Gateway, uploads: Uploads) -> None:
         """For a message that names it within an hour: the `file` of a form, or the body itself."""
         place = await find_place_to_write(gateway, caller, conversation)
         attachment = await receive_upload(request, gateway.media, name)
-        uploads.add(place.session, attachment)
+        await gateway.store.add_upload(place.session, attachment)
         return file_of(place.id, attachment)
 
     @routes.get(
@@ -252,7 +252,7 @@ def _add_files(routes: APIRouter, gateway: Gateway, uploads: Uploads) -> None:
         """The bytes of a file of this conversation, or the range of them that is asked for."""
         place = await find_place(gateway, caller, conversation)
         name = clean_name(name)
-        found = uploads.find(place.session, hash, name) or await gateway.store.find_file(place.session, hash, name)
+        found = await gateway.store.find_file(place.session, hash, name)
         if found is None:
             raise Problem(404, "file_not_found", "This conversation has no such file.")
         return StoredFileResponse(found, gateway.media)

@@ -21,7 +21,6 @@ from gateway.api.caller import Caller, Writer
 from gateway.api.places import WEB, Place, find_place_to_write
 from gateway.api.problems import Problem
 from gateway.api.runs import Run, Until, Wait, WaitUntil, describe_run, event_of, find_run, wait_for_run
-from gateway.api.uploads import Uploads
 from gateway.app import Gateway
 
 _ATTACHMENT = TypeAdapter(Attachment)
@@ -52,13 +51,13 @@ class Command(BaseModel, extra="forbid"):
     text: str = Field(default="", max_length=MAX_TEXT)
 
 
-def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
+def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["messages"])
 
     async def send(
         caller: Caller, request: Request, place: Place, given: GivenMessage, wait: float, until: Until
     ) -> Sent:
-        sent = await deliver_message(gateway, uploads, caller, place, given)
+        sent = await deliver_message(gateway, caller, place, given)
         if not wait or sent.run is None:
             return sent
         await wait_for_run(gateway, request, sent.run, wait, until)
@@ -108,14 +107,9 @@ def router(gateway: Gateway, uploads: Uploads) -> APIRouter:
     return routes
 
 
-async def deliver_message(
-    gateway: Gateway, uploads: Uploads, caller: Caller, place: Place, given: GivenMessage
-) -> Sent:
+async def deliver_message(gateway: Gateway, caller: Caller, place: Place, given: GivenMessage) -> Sent:
     """Delivers the message of the caller; returns when it is stored. Raises `Problem`."""
-    files = await _files_of(gateway, uploads, place, given)
-    for file in files:
-        # The message has them a moment after it is stored.
-        uploads.add(place.session, file)
+    files = await _files_of(gateway, place, given)
     body = given.body
     post = Post(body.client_id, body.text, files, declared(body.tools))
     message, conflicts = _message(gateway, caller, place, body, post)
@@ -129,6 +123,9 @@ async def deliver_message(
             f"Another message with the client_id {body.client_id} was sent to this conversation before. This one is "
             "not stored: send it with a new client_id.",
         )
+    for file in files if receipt.refused else ():
+        # It has no files then, but may be sent again.
+        await gateway.store.add_upload(place.session, file)
     return _sent(place, receipt, conflicts)
 
 
@@ -161,23 +158,21 @@ def _message(
     return message, [tool.name for tool in parsed.tools if tool.name in own]
 
 
-async def _files_of(gateway: Gateway, uploads: Uploads, place: Place, given: GivenMessage) -> tuple[Attachment, ...]:
+async def _files_of(gateway: Gateway, place: Place, given: GivenMessage) -> tuple[Attachment, ...]:
     """The stored files of the message, in their order. Raises `agent.media.MediaError`."""
     files: list[Attachment] = []
     for each in given.body.files:
         if isinstance(each, StoredFile):
-            files.append(await _known_file(gateway, uploads, place, each))
+            files.append(await _known_file(gateway, place, each))
         else:
             new = each.new()
             files.append(await gateway.media.put(new.data, new.name))
     return (*files, *given.uploads)
 
 
-async def _known_file(gateway: Gateway, uploads: Uploads, place: Place, file: StoredFile) -> Attachment:
+async def _known_file(gateway: Gateway, place: Place, file: StoredFile) -> Attachment:
     name = clean_name(file.name)
-    found = uploads.find(place.session, file.hash, name) or await gateway.store.find_file(
-        place.session, file.hash, name
-    )
+    found = await gateway.store.find_file(place.session, file.hash, name)
     if found is None:
         raise Problem(404, "file_not_found", f"This conversation has no file {file.hash}. Upload it first.")
     return found

@@ -1,11 +1,8 @@
-"""Files that are uploaded: received without being held in memory, and kept until a message names them."""
+"""Files that are uploaded: received without being held in memory."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 from fastapi import Request
@@ -14,11 +11,6 @@ from starlette.datastructures import UploadFile
 from agent.media import Attachment, FileTooLarge, MediaStore
 from channels.web.parse import clean_name
 from gateway.api.problems import Problem
-
-MAX_UPLOADS = 10_000
-KEPT = 3600.0
-"""Seconds for which a message may name an uploaded file."""
-
 
 CHUNK = 256 * 1024
 """Bytes of a file that are in memory at once."""
@@ -39,23 +31,6 @@ BODY: dict[str, Any] = {
     }
 }
 """The request body of an upload for the API's description."""
-
-
-class Uploads:
-    """Files that were uploaded for a conversation and that no message has yet."""
-
-    def __init__(self) -> None:
-        self._files: OrderedDict[tuple[str, str], tuple[float, Attachment]] = OrderedDict()
-
-    def add(self, session: str, file: Attachment) -> None:
-        self._files[session, file.hash] = (time.monotonic(), file)
-        self._files.move_to_end((session, file.hash))
-        if len(self._files) > MAX_UPLOADS:
-            self._files.popitem(last=False)
-
-    def find(self, session: str, hash: str, name: str) -> Attachment | None:
-        at, file = self._files.get((session, hash), (0.0, None))
-        return replace(file, name=name) if file is not None and time.monotonic() - at < KEPT else None
 
 
 def is_form(request: Request) -> bool:

@@ -207,8 +207,6 @@ class _Walker:
                     f"{sender} is a bot or a webhook that is not listed by its id",
                     f'add "{plain(self._asked.user)}" to allow of {self._section}',
                 )
-            case "bots in a row":
-                return "too many messages of bots in a row", "a person has to write in between"
             case "groups":
                 return "the bot does not answer in groups", f'set groups = "mention" in {self._section}'
             case "mention":
@@ -234,6 +232,7 @@ class _Walker:
             names=checked.names,
             only_by_name=checked.only_by_name,
             named_level=checked.named_level,
+            speaker=checked.speaker,
         )
         refusal = arrivals.refusal_of(self._connection, self.message, self._session, options)
         match refusal:
@@ -241,6 +240,8 @@ class _Walker:
                 return Finding("known", "passed", "the store knows nothing against it")
             case arrivals.NOT_PAIRED:
                 advice = "interject pair list shows requests; interject pair approve CODE admits the person"
+            case arrivals.BOTS_IN_A_ROW:
+                advice = "a person has to write in between"
             case arrivals.NOT_KNOWN:
                 advice = f'address the bot there once, or set groups = "all" in {self._section}'
             case _:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -10,15 +9,8 @@ from typing import Literal, Protocol
 
 from channels.address import FULL, Address, Sender
 from channels.message import InboundMessage
-from gateway.sessions import session_key
-from gateway.store.records import Admission, Busy
+from gateway.store.records import Admission, Busy, Speaker
 from gateway.turns.roles import Role, Roles
-
-MAX_BOT_MESSAGES = 5
-"""Messages of other bots in one conversation without a person's between them: two bots that answer each other would
-never end."""
-
-MAX_TRACKED_SESSIONS = 1000
 
 ROLE = "role:"
 """How a role of the platform is written."""
@@ -128,16 +120,16 @@ class NoPrograms:
         return False
 
 
-Gate = Literal["key", "bots", "bots in a row", "groups", "mention", "allowlist"]
-"""What did not let a message in: the key of a program is not valid; other bots are not allowed; too many of their
-messages in a row; the bot does not answer in groups; it is not addressed there; the lists of the settings."""
+Gate = Literal["key", "bots", "groups", "mention", "allowlist"]
+"""What did not let a message in: the key of a program is not valid; other bots are not allowed; the bot does not answer
+in groups; it is not addressed there; the lists of the settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessCheck:
     """The result of a check without the store, and what the store checks before it accepts an admitted message: see
     `Admission` and `AcceptOptions`. `level` is the sender's; `named_level`, if one of the names means the sender.
-    `gate` is what did not let the message in."""
+    `gate` is what did not let the message in. `speaker` counts for messages of bots in a row."""
 
     access: Access
     admission: Admission = "open"
@@ -146,6 +138,7 @@ class AccessCheck:
     level: int = FULL
     named_level: int = 0
     gate: Gate | None = None
+    speaker: Speaker = "person"
 
 
 class AccessPolicy:
@@ -156,7 +149,6 @@ class AccessPolicy:
         self.programs: Programs = NoPrograms()
         self._channels = dict(channels)
         self._ids: dict[tuple[str, str], str] = {}
-        self._bot_messages: OrderedDict[str, int] = OrderedDict()
 
     def use(self, channels: Mapping[str, ChannelAccess], roles: Roles) -> None:
         """From now on these. On a channel that is no longer there, nobody is admitted; a name that is no longer there
@@ -170,17 +162,17 @@ class AccessPolicy:
         settings = self._settings(channel)
         if message.kind == "withdrawn":
             # Not every platform says who deleted a message; a deletion affects admitted messages only.
-            return AccessCheck(Access.ADMITTED, "known")
+            return AccessCheck(Access.ADMITTED, "known", speaker="other")
         if self.programs.is_program(sender.id):
             # The settings of the channel are about its people.
             role = self.programs.role(sender.id)
             return (
                 AccessCheck(Access.REFUSED, gate="key")
                 if role is None
-                else AccessCheck(Access.ADMITTED, level=self.roles.level(role))
+                else AccessCheck(Access.ADMITTED, level=self.roles.level(role), speaker="other")
             )
-        if not sender.is_person and (gate := self._gate_of_bots(message)) is not None:
-            return AccessCheck(Access.IGNORED, gate=gate)
+        if not sender.is_person and not self._allows(channel, sender):
+            return AccessCheck(Access.IGNORED, gate="bots")
         admission = _admission(message, settings)
         if admission is None:
             return AccessCheck(Access.IGNORED, gate="groups" if settings.groups == "off" else "mention")
@@ -188,9 +180,10 @@ class AccessPolicy:
         named_level = self._named_level(settings, sender, names)
         role = self._role(channel, sender)
         if role is not None:
-            self._count_bot_messages(message)
             level = self.roles.level(role)
-            return AccessCheck(Access.ADMITTED, admission, names, level=level, named_level=named_level)
+            # People write in the name of a chat, too.
+            speaker: Speaker = "bot" if sender.kind in ("bot", "webhook") else "person"
+            return AccessCheck(Access.ADMITTED, admission, names, level=level, named_level=named_level, speaker=speaker)
         level = self.roles.level(settings.default_role(sender))
         if settings.pair and settings.wildcard_includes(sender):
             paired: Admission = "paired" if admission == "open" else "known and paired"
@@ -350,23 +343,6 @@ class AccessPolicy:
 
     def _settings(self, channel: str) -> ChannelAccess:
         return self._channels.get(channel, UNRESTRICTED)
-
-    def _gate_of_bots(self, message: InboundMessage) -> Gate | None:
-        """Why a message of what is no person is not let in."""
-        if not self._allows(message.address.channel, message.sender):
-            return "bots"
-        count = self._bot_messages.get(session_key(message.address), 0)
-        # People write in the name of a chat.
-        return None if message.sender.kind == "system" or count < MAX_BOT_MESSAGES else "bots in a row"
-
-    def _count_bot_messages(self, message: InboundMessage) -> None:
-        """Consecutive ones; a person's message resets the count."""
-        session = session_key(message.address)
-        count = self._bot_messages.pop(session, 0)
-        if message.sender.kind in ("bot", "webhook"):
-            self._bot_messages[session] = count + 1
-            if len(self._bot_messages) > MAX_TRACKED_SESSIONS:
-                self._bot_messages.popitem(last=False)
 
 
 def _admission(message: InboundMessage, settings: ChannelAccess) -> Admission | None:

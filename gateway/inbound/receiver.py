@@ -85,12 +85,13 @@ class Receiver:
         *,
         waiting_notice_at: int,
         messages_per_minute: int | None = None,
+        counts_in_store: bool = False,
         debounce: Mapping[str, float] = NO_DEBOUNCE,
         observations: Observations | None = None,
     ) -> None:
         """People are told when `waiting_notice_at` messages are queued, and when they send more than
-        `messages_per_minute`, which are refused. `debounce` are the seconds without another message after which an idle
-        conversation is answered, by channel."""
+        `messages_per_minute`, which are refused; `counts_in_store`: other workers take messages of theirs too.
+        `debounce` are the seconds without another message after which an idle conversation is answered, by channel."""
         self._store = store
         self._bus = bus
         self._access = access
@@ -105,6 +106,7 @@ class Receiver:
         self._notices = notices
         self.waiting_notice_at = waiting_notice_at
         self.rate = MessageRate(messages_per_minute)
+        self._counts_in_store = counts_in_store
         self._acts = Acts()
         self._heard = Heard()
         self._hook_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -184,17 +186,25 @@ class Receiver:
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
     ) -> records.Arrival | None:
         """Stores the message, as refused if its sender has sent too many."""
-        is_counted = access is Access.ADMITTED and not _is_unlimited(message)
-        if is_counted and not self.rate.take(message):
-            return await self._refuse_over_limit(message, options)
-        is_new = False
-        try:
-            arrival = await self._review(message, access, options)
-            is_new = arrival is not None and arrival.is_stored and not arrival.duplicate
-            return arrival
-        finally:
-            if is_counted and not is_new:
-                self.rate.give_back(message)
+        limit = self.rate.per_minute
+        if access is not Access.ADMITTED or _is_unlimited(message) or limit is None:
+            return await self._review(message, access, options)
+        reason = OVER_LIMIT.format(limit=limit)
+        if self._counts_in_store:
+            options = replace(options, limit=records.MessageLimit(limit, reason))
+        if not self.rate.take(message):
+            # Nobody has to review it.
+            arrival = await shielded(self._accept(message, None, replace(options, over_limit=reason)))
+        else:
+            arrival = None
+            try:
+                arrival = await self._review(message, access, options)
+            finally:
+                if arrival is None or arrival.duplicate or arrival.over_limit or not arrival.is_stored:
+                    self.rate.give_back(message)
+        if arrival is not None and arrival.over_limit and not arrival.was_told and self.rate.tell(message):
+            self._tell_over_limit(message, arrival, limit)
+        return arrival
 
     async def _review(
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
@@ -222,6 +232,7 @@ class Receiver:
             catches_up=self._heard.catches_up(message),
             only_known_target=message.kind == "withdrawn" and self._access.is_foreign(address.channel, sender),
             debounced=busy is None and self.debounce.get(address.channel, 0) > 0,
+            speaker=checked.speaker,
         )
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -270,20 +281,12 @@ class Receiver:
             self._reviews.discard(review)
             review.set_result(None)
 
-    async def _refuse_over_limit(
-        self, message: InboundMessage, options: records.AcceptOptions
-    ) -> records.Arrival | None:
-        """Stores the message as refused. The person is told once a minute."""
-        limit = self.rate.per_minute
-        options = replace(options, over_limit=OVER_LIMIT.format(limit=limit))
-        arrival = await shielded(self._accept(message, None, options))
-        if arrival is None or arrival.duplicate or arrival.reason != options.over_limit or not self.rate.tell(message):
-            return arrival
+    def _tell_over_limit(self, message: InboundMessage, arrival: records.Arrival, limit: int) -> None:
+        """The person is told, once a minute, that the message was refused."""
         self._show_status(message, arrival.id, "refused", arrival.reason)
         notice, key = Notice(NOT_TAKEN.format(limit=limit)), f"rate:{arrival.id}"
         session = arrival.session
         self._tasks.start(partial(self._notices.send, session, message.address, message.message_id, notice, key))
-        return arrival
 
     async def _accept(
         self, message: InboundMessage, refused: str | None, options: records.AcceptOptions, *, is_denied: bool = False
@@ -301,7 +304,7 @@ class Receiver:
             self._bus.publish(MessageAccepted(arrival.session, message.address, arrival.id, is_refused))
             self._observations.received(message, arrival.id, arrival.state, arrival.reason)
             is_denied = is_denied and arrival.reason == refused
-            if not is_denied and not is_read and not (is_refused and options.over_limit):
+            if not is_denied and not is_read and not arrival.over_limit:
                 self._pass_on(message, arrival)
         return arrival
 

@@ -17,7 +17,16 @@ from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from gateway.sessions import parent_key
-from gateway.store import audit, decisions, forgotten_events, identities, input_requests, pairing, strangers
+from gateway.store import (
+    audit,
+    decisions,
+    forgotten_events,
+    identities,
+    input_requests,
+    message_counts,
+    pairing,
+    strangers,
+)
 from gateway.store.albums import ALBUM, joined_text
 from gateway.store.edits import accept_edit, accept_withdrawal, answered, as_new, is_in_work, is_known_target
 from gateway.store.encoding import (
@@ -29,10 +38,10 @@ from gateway.store.encoding import (
     tools_to_json,
 )
 from gateway.store.fetching import use_media
-from gateway.store.inbox import busy_unless_blocked, let_answer, let_steer, queue_if_lower
+from gateway.store.inbox import MAX_ROW_ID, busy_unless_blocked, let_answer, let_steer, queue_if_lower
 from gateway.store.records import DEFAULT_OPTIONS, AcceptOptions, Arrival, AuditEvent, Busy, Turn
 from gateway.store.schema import AnyRow, clean, inbox, is_message, is_running, is_turn, is_waiting, turns
-from gateway.store.sessions import conversation_of, touch
+from gateway.store.sessions import bot_messages, conversation_of, count_bot_message, touch
 from gateway.store.turns import begin_if_idle, stop_turn
 from gateway.store.upsert import insert
 
@@ -41,9 +50,14 @@ log = logging.getLogger(__name__)
 NOT_PAIRED = "not approved by an admin yet"
 NOT_ALLOWED = "not on the allowlist"
 NOT_KNOWN = "nobody has addressed the bot in this conversation yet"
+BOTS_IN_A_ROW = "too many messages of bots in a row"
 REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
 DELETED = "its data was deleted"
+
+MAX_BOT_MESSAGES = 5
+"""Messages of other bots in one conversation without a person's between them: two bots that answer each other would
+never end."""
 
 UNSET = ("id", "turn", "step", "follows")
 """Columns that a row of an arriving message does not have yet."""
@@ -131,7 +145,7 @@ def accept(
     """
     if forgotten_events.is_forgotten(connection, message.address.channel, message.event_id):
         return Arrival(0, session, duplicate=True, state="withdrawn", reason=DELETED, is_stored=False)
-    if _is_unknown_place(connection, session, options):
+    if _are_bots_alone(connection, session, options) or _is_unknown_place(connection, session, options):
         return None
     if options.only_known_target and not is_known_target(connection, session, message.message_id):
         return None
@@ -146,7 +160,7 @@ def accept(
         return _refuse_stranger(connection, worker, message, session, refused, options)
     if named and options.named_level > message.sender.level:
         message = replace(message, sender=replace(message.sender, level=options.named_level))
-    arrival = _store(connection, worker, message, session, refused or options.over_limit or None, options)
+    arrival = _store(connection, worker, message, session, refused, options)
     return replace(arrival, named=named) if named else arrival
 
 
@@ -181,10 +195,17 @@ def accept_and_begin(
 def refusal_of(connection: Connection, message: InboundMessage, session: str, options: AcceptOptions) -> str | None:
     """Why `accept` would not take a new message, by what the store knows of its sender and place; None if it would.
     Nothing is stored."""
+    if _are_bots_alone(connection, session, options):
+        return BOTS_IN_A_ROW
     if _is_unknown_place(connection, session, options):
         return NOT_KNOWN
     channel, sender = message.address.channel, message.sender
     return _refusal(connection, message, options, identities.meaning(connection, channel, options.names, sender))
+
+
+def _are_bots_alone(connection: Connection, session: str, options: AcceptOptions) -> bool:
+    """Whether it is one more message of a bot where too many have written without a person."""
+    return options.speaker == "bot" and bot_messages(connection, session) >= MAX_BOT_MESSAGES
 
 
 def _is_unknown_place(connection: Connection, session: str, options: AcceptOptions) -> bool:
@@ -233,7 +254,14 @@ def _store(
     is_edit = message.kind == "edited"
     if is_edit:
         message = as_new(connection, message, session) or message
-    generation, session_busy = touch(connection, session, message.address)
+    by_person = options.speaker == "person"
+    generation, session_busy = touch(connection, session, message.address, by_person=by_person)
+    is_stranger = refused in (NOT_PAIRED, NOT_ALLOWED)
+    is_counted = not is_stranger and _is_counted(connection, message, session, options)
+    over_limit = "" if is_stranger else options.over_limit
+    if is_counted and options.limit is not None:
+        is_counted = message_counts.take(connection, message, options.limit.per_minute)
+        over_limit = "" if is_counted else options.limit.reason
     if message.thread_root is not None and _is_known_lately(connection, session, generation):
         message = replace(message, thread_root=None)
     if message.has_talk and not _reads_talk(connection, session, options):
@@ -241,11 +269,18 @@ def _store(
     busy = options.busy or session_busy or options.default_busy
     # A command is answered by a turn of its own, or becomes a message.
     run = uuid4().hex if message.kind in ("new", "command") else None
-    own = _insert_message(connection, worker, message, session, generation, refused, busy, run)
+    own = _insert_message(connection, worker, message, session, generation, over_limit or refused, busy, run)
     if own is None:
+        if is_counted:
+            message_counts.give_back(connection, message)
         return _duplicate(connection, message.address.channel, message.event_id, message.digest)
+    if options.speaker == "bot":
+        count_bot_message(connection, session)
+    if over_limit:
+        was_told = options.limit is not None and not message_counts.tell(connection, message)
+        return Arrival(own, session, state="refused", reason=over_limit, run=run, over_limit=True, was_told=was_told)
     if refused is not None:
-        if refused not in (NOT_PAIRED, NOT_ALLOWED, options.over_limit):
+        if not is_stranger:
             _audit_refusal(connection, message, session, refused)
         return Arrival(own, session, state="refused", reason=refused, run=run)
     match message.kind:
@@ -261,6 +296,14 @@ def _store(
             raise ValueError(f"what is {message.kind} is no message")
         case _:
             assert_never(message.kind)
+
+
+def _is_counted(connection: Connection, message: InboundMessage, session: str, options: AcceptOptions) -> bool:
+    """Whether it is one of its sender's messages in this minute. An album, whose first part waits, is one."""
+    if options.limit is None or options.over_limit:
+        return False
+    values = {"session": session, "album": message.album, "own": MAX_ROW_ID}
+    return message.album is None or connection.execute(_album_carrier, values).first() is None
 
 
 def is_known(connection: Connection, session: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, or_, select, update
 
-from gateway.store import forgotten_events
+from gateway.store import forgotten_events, uploads
 from gateway.store.inbox import MAX_ROW_ID
 from gateway.store.records import DeletionReport, DeletionRequest
 from gateway.store.schema import (
@@ -55,9 +55,11 @@ def forget_costs(connection: Connection, today: datetime) -> None:
 
 
 def delete_conversation(
-    connection: Connection, deleted: DeletedRows, session: str, upto: int | None, today: datetime
+    connection: Connection, deleted: DeletedRows, session: str, upto: int | None, today: datetime, since: datetime
 ) -> None:
-    """Deletes the conversation; from the inbox row `upto` on it goes on, as a new one."""
+    """Deletes the conversation; from the inbox row `upto` on it goes on, as a new one, with the files that were
+    uploaded since then."""
+    deleted.hashes |= uploads.delete_of(connection, session, since)
     row = connection.execute(select(sessions.c.address).where(sessions.c.key == session)).first()
     if row is None:
         return
@@ -156,7 +158,7 @@ def delete_older_in(
     open_rows = connection.execute(select(inbox.c.id).where(inbox.c.session == session, is_waiting).limit(1)).first()
     running = connection.execute(select(turns.c.id).where(turns.c.session == session, is_running).limit(1)).first()
     if row.last_at < before and open_rows is None and running is None:
-        delete_conversation(connection, deleted, session, None, today)
+        delete_conversation(connection, deleted, session, None, today, before)
         return
     busy_turns = select(work.c.turn).where(work.c.session == session, work.c.state == "running")
     old_turns = select(turns.c.number).where(

@@ -231,7 +231,7 @@ def carry_out(connection: Connection, request_id: int, today: datetime) -> Delet
     keys = (wanted.session,) if wanted.session else sessions_of(connection, wanted.person)
     for key in keys:
         if is_deleted_whole(connection, key, wanted):
-            delete_conversation(connection, deleted, key, wanted.upto, today)
+            delete_conversation(connection, deleted, key, wanted.upto, today, row.requested_at)
         else:
             delete_person_in(connection, deleted, key, wanted, today)
     if wanted.scope == "person":

@@ -1,4 +1,4 @@
-"""Stored media: recorded, and forgotten when no message and no turn refers to them.
+"""Stored media: recorded, and forgotten when no message and no turn refers to them, and no message may any more.
 
 Their bytes are deleted in between: a process claims what it is going to delete, deletes it, and says what it has
 deleted. Until then nobody records these media, so bytes that are stored again are stored after their deletion.
@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, or_, select, update
 
 from agent.media import Attachment
-from gateway.store.schema import media, media_uses
+from gateway.store import uploads as uploading
+from gateway.store.schema import media, media_uses, uploads
 from gateway.store.upsert import insert
 
 CLAIM = timedelta(minutes=3)
@@ -34,7 +35,12 @@ class MediaClaim:
     at: datetime
 
 
-_used = exists(select(media_uses.c.id).where(media_uses.c.hash == media.c.hash))
+_used = or_(
+    exists(select(media_uses.c.id).where(media_uses.c.hash == media.c.hash)),
+    exists(select(uploads.c.at).where(uploads.c.hash == media.c.hash, uploads.c.at > bindparam("oldest_upload"))),
+)
+"""By a message, a turn, or a message that may still come."""
+
 _is_free = or_(media.c.claimed_at.is_(None), media.c.claimed_at < bindparam("expired"))
 
 _inserted = insert(media).values(
@@ -73,6 +79,7 @@ def record(connection: Connection, attachment: Attachment) -> bool:
 
 def claim_unused(connection: Connection, before: datetime) -> MediaClaim:
     """Claims some of the media that were recorded before then and that no message and no turn uses."""
+    uploading.prune(connection)
     old = select(media.c.hash).where(media.c.created_at < before, ~_used, _is_free).limit(MAX_CLAIMED)
     return _claim(connection, media.c.hash.in_(old))
 
@@ -114,5 +121,5 @@ def end_claim(connection: Connection, claim: MediaClaim, deleted: Collection[str
 def _claim(connection: Connection, condition: ColumnElement[bool]) -> MediaClaim:
     now = datetime.now(UTC)
     claimed = update(media).where(condition, _is_free).values(claimed_at=now).returning(media.c.hash)
-    found = connection.execute(claimed, {"expired": now - CLAIM}).scalars()
+    found = connection.execute(claimed, {"expired": now - CLAIM, "oldest_upload": now - uploading.KEPT}).scalars()
     return MediaClaim(frozenset(found), now)

@@ -43,6 +43,7 @@ from gateway.store.schema import (
     is_waiting,
     login_links,
     media_uses,
+    message_counts,
     outbox,
     pairs,
     reservations,
@@ -256,7 +257,7 @@ def delete_person(connection: Connection, deleted: DeletedRows, person: str, tod
     channel, _, sender = person.partition(":")
     connection.execute(delete(strangers).where(strangers.c.channel == channel, strangers.c.sender_id == sender))
     removed = connection.execute(delete(pairs).where(pairs.c.channel == channel, pairs.c.sender_id == sender)).rowcount
-    for table in (web_sessions, login_links):
+    for table in (web_sessions, login_links, message_counts):
         connection.execute(delete(table).where(table.c.channel == channel, table.c.sender_id == sender))
     connection.execute(delete(reservations).where(reservations.c.person == person))
     _forget_person_costs(connection, person, today)

@@ -223,6 +223,7 @@ class _ServerTransactions:
         else:
             names = set(known.values())
             names |= {conversation_of(scope.key) for scope in scopes if isinstance(scope, OfSession)}
+            names |= {f"person {scope.person}" for scope in scopes if isinstance(scope, OfSession) and scope.person}
             names |= {f"table {scope.name}" for scope in scopes if isinstance(scope, OfTable)}
             numbers = sorted(set(map(_number, names)))
             locks = [

@@ -23,6 +23,18 @@ Admission = Literal["open", "known", "paired", "known and paired"]
 """What the store checks before it accepts a message: nothing; that people have written to the bot in this session
 before (`known`); that an admin has approved the sender's pairing (`paired`); or both."""
 
+Speaker = Literal["person", "bot", "other"]
+"""Who has written a message, for the count of messages of bots in a row, which a person's ends. `other`: a program, or
+nobody says anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimit:
+    """So many messages a minute may one person send; `reason` is why another one is refused."""
+
+    per_minute: int
+    reason: str
+
 
 @dataclass(frozen=True, slots=True)
 class AcceptOptions:
@@ -36,7 +48,8 @@ class AcceptOptions:
     `only_known_target`: it deletes a message, and is ignored if that message is not stored.
     `catches_up`: messages may have been written that the session has not heard.
     `over_limit` is why a message of somebody who is admitted is refused, "" if it is not.
-    `debounced`: it may wait for further messages before it begins a turn.
+    `limit` holds for the messages that all workers take from its sender; None: they are not counted in the store.
+    `debounced`: it may wait for further messages before it begins a turn. `speaker` is who has written it.
     """
 
     admission: Admission = "open"
@@ -48,9 +61,11 @@ class AcceptOptions:
     only_by_name: bool = False
     named_level: int = 0
     over_limit: str = ""
+    limit: MessageLimit | None = None
     only_known_target: bool = False
     catches_up: bool = False
     debounced: bool = False
+    speaker: Speaker = "person"
 
 
 DEFAULT_OPTIONS = AcceptOptions()
@@ -80,7 +95,8 @@ class Arrival:
     it expects an answer of its own. `decided`: it decided the request of the parked turn, which can be claimed.
     `named`: the @names of the settings that mean its sender. `is_stored`: false for a refused message that was only
     counted. `begins`: it may wait for further messages (`AcceptOptions.debounced`), since no turn of its session runs
-    or is parked.
+    or is parked. `over_limit`: it is refused because its sender has sent too many; `was_told`: in the last minute the
+    sender was told so.
     """
 
     id: int
@@ -99,6 +115,8 @@ class Arrival:
     is_stored: bool = True
     begins: bool = False
     differs: bool = False
+    over_limit: bool = False
+    was_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0024"
+REVISION = "0025"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -112,6 +112,8 @@ sessions = Table(
     Column("last_at", Timestamp, nullable=False),
     # Until something happens there again.
     Column("archived_at", Timestamp),
+    # Of other bots, since a person wrote there.
+    Column("bot_messages", Integer, nullable=False, server_default=text("0")),
     Index("ix_sessions_channel", "channel"),
 )
 
@@ -497,6 +499,35 @@ reservations = Table(
 )
 """What running calls of several workers may cost, in dollars, where there are limits: each counts as long as its worker
 is alive."""
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("session", SafeText, primary_key=True),
+    Column("media_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Files that were uploaded for a conversation, which may not have begun yet."""
+
+message_counts = Table(
+    "message_counts",
+    metadata,
+    Column("channel", SafeText, primary_key=True),
+    Column("sender_id", SafeText, primary_key=True),
+    # In which the messages were sent, since 1970.
+    Column("second", BigInteger, primary_key=True, autoincrement=False),
+    Column("messages", Integer, nullable=False),
+    # Whether the person was told then that there were too many.
+    Column("told", Boolean, nullable=False),
+    Column("counted_at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How many messages several workers have taken from a person lately, where there is a limit."""
 
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")

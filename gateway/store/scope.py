@@ -29,9 +29,11 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class OfSession:
-    """A conversation with all tasks that are delegated in it. Its writes take place one after another."""
+    """A conversation with all tasks that are delegated in it. Its writes take place one after another, and so do those
+    that name the same `person`, of whose rows they decide too ("": of nobody's)."""
 
     key: str
+    person: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,19 @@ of_identities = always(OfTable("identities"))
 of_spending = always(OfTable("spending"))
 of_workers = always(OfTable("workers"))
 of_settings = always(OfTable("settings"))
+
+
+def by_arrival(operation: Callable[..., Any], injected: int) -> ScopeOf:
+    """The conversation of the arriving message, with its sender if their messages are counted."""
+    names = tuple(inspect.signature(operation).parameters)[injected:]
+
+    def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
+        given = dict(zip(names, args, strict=False)) | kwargs
+        message, options = given["message"], given.get("options")
+        counts = options is not None and options.limit is not None
+        return OfSession(given["session"], f"{message.address.channel}:{message.sender.id}" if counts else "")
+
+    return scope
 
 
 by_session = by("session", OfSession)

@@ -24,6 +24,13 @@ _insert = insert(sessions).values(
 _upsert = _insert.on_conflict_do_update(
     index_elements=["key"], set_={"last_at": _insert.excluded.last_at, "archived_at": None}
 ).returning(sessions.c.generation, sessions.c.busy)
+_upsert_by_person = _insert.on_conflict_do_update(
+    index_elements=["key"], set_={"last_at": _insert.excluded.last_at, "archived_at": None, "bot_messages": 0}
+).returning(sessions.c.generation, sessions.c.busy)
+_bot_messages = select(sessions.c.bot_messages).where(sessions.c.key == bindparam("session"))
+_count_bot_message = (
+    update(sessions).where(sessions.c.key == bindparam("of_session")).values(bot_messages=sessions.c.bot_messages + 1)
+)
 _conversation = select(func.coalesce(sessions.c.parent, sessions.c.key)).where(sessions.c.key == bindparam("session"))
 
 _address = select(sessions.c.address).where(sessions.c.key == bindparam("session"), sessions.c.parent.is_(None))
@@ -66,10 +73,12 @@ _move_waiting = (
 )
 
 
-def touch(connection: Connection, session: str, address: Address, parent: str | None = None) -> tuple[int, Busy | None]:
+def touch(
+    connection: Connection, session: str, address: Address, parent: str | None = None, *, by_person: bool = False
+) -> tuple[int, Busy | None]:
     """Creates the session if it is new, and notes that something happened in it: its generation and busy setting.
 
-    `parent`: see `conversation_of`.
+    `parent`: see `conversation_of`. `by_person`: a person has written, so that no bots write in a row there.
     """
     values = {
         "key": session,
@@ -78,8 +87,17 @@ def touch(connection: Connection, session: str, address: Address, parent: str | 
         "parent": parent,
         "now": datetime.now(UTC),
     }
-    generation, busy = connection.execute(_upsert, values).one()
+    generation, busy = connection.execute(_upsert_by_person if by_person else _upsert, values).one()
     return generation, busy
+
+
+def bot_messages(connection: Connection, session: str) -> int:
+    """How many messages bots have written there since a person wrote."""
+    return connection.execute(_bot_messages, {"session": session}).scalar() or 0
+
+
+def count_bot_message(connection: Connection, session: str) -> None:
+    connection.execute(_count_bot_message, {"of_session": session})
 
 
 def conversation_of(connection: Connection, session: str) -> str | None:

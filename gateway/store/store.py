@@ -56,6 +56,7 @@ from gateway.store import (
     traces,
     turns,
     undo,
+    uploads,
     usage,
     web_sessions,
     workers,
@@ -69,6 +70,7 @@ from gateway.store.scope import (
     Rule,
     Scope,
     apart,
+    by_arrival,
     by_command,
     by_reply,
     by_row,
@@ -189,8 +191,8 @@ class Store:
         return await self._engine.read(query)
 
     # Messages
-    accept = writes_as_worker(arrivals.accept, by_session)
-    accept_and_begin = writes_as_worker(arrivals.accept_and_begin, by_session)
+    accept = writes_as_worker(arrivals.accept, by_arrival)
+    accept_and_begin = writes_as_worker(arrivals.accept_and_begin, by_arrival)
     unfetched = writes(fetching.unfetched, by_row)
     mark_ready = writes(fetching.mark_ready, by_row)
     put_off = writes(fetching.put_off, by_row)
@@ -388,6 +390,7 @@ class Store:
 
     # Media
     find_file = reads(conversation_files.find_file)
+    add_upload = writes(uploads.add, apart("uploads"))
     record_media = writes(media_cleanup.record, apart("media"))
     claim_unused_media = writes(media_cleanup.claim_unused)
     claim_unused_media_of = writes(media_cleanup.claim_unused_of)

@@ -14,6 +14,7 @@ import pytest
 from gateway.media.media import MAX_BYTES
 from tests.api.conftest import control_api
 from tests.api.test_messages import send
+from tests.engines import engines
 from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi
 
@@ -121,3 +122,53 @@ async def test_files_of_a_form_are_stored_with_the_message_that_they_come_with(
     assert answer.json()["result"]["state"] == "completed", answer.text
     for name in ("a", "b"):
         assert f"words of {name}" in str(models.requests[-1].body)
+
+
+WORDS = b"words of a file"
+HASH = sha256(WORDS).hexdigest()
+URL = f"{FILES}/{HASH}/a.txt"
+
+
+async def test_a_file_that_was_uploaded_before_a_restart_can_be_named_after_it(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Read."))
+    async with control_api(tmp_path, api, models) as control:
+        up = await control.client.post(FILES, content=WORDS, params={"name": "a.txt"})
+        assert up.status_code == 201, up.text
+        assert up.json()["hash"] == HASH
+    async with control_api(tmp_path, api, models) as control:
+        sent = await send(control.client, "here", files=[{"hash": HASH, "name": "b.txt"}])
+    assert sent["result"]["state"] == "completed"
+    assert WORDS.decode() in str(models.requests[-1].body)
+
+
+async def test_the_files_of_a_message_are_there_before_it_can_be_read(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Read."))
+    database = tmp_path / "home" / "interject.db"
+    form, files = {"client_id": "message-1", "text": "read"}, [("files", ("a.txt", WORDS))]
+    async with control_api(tmp_path, api, models) as control:
+        # It becomes ready only when the database takes that.
+        engines.refuse(database, "inbox", "UPDATE OF ready")
+        sent = await control.client.post("/conversations/web:local:one/messages", data=form, files=files)
+        assert sent.json()["state"] == "accepted", sent.text
+        assert (await control.client.get(URL)).content == WORDS
+        elsewhere = await control.client.get(URL.replace("one", "two"))
+        assert elsewhere.status_code == 404
+        engines.allow(database, "inbox")
+        await models.until(1)
+        assert (await control.client.get(URL)).content == WORDS
+
+
+async def test_the_files_of_a_message_that_was_refused_can_be_sent_again(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Read."))
+    form, files = {"client_id": "message-2", "text": "read"}, [("files", ("a.txt", WORDS))]
+    async with control_api(tmp_path, api, models, more="[limits]\nmessages_per_minute = 1\n") as control:
+        await send(control.client, "hi")
+        refused = await control.client.post("/conversations/web:local:one/messages", data=form, files=files)
+        assert refused.json()["state"] == "refused", refused.text
+        assert (await control.client.get(URL)).content == WORDS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from channels.reply import QuestionSegment, Reply
 from gateway.app import Gateway, GatewayOptions
 from gateway.bus import Bus, NoticeSent
 from gateway.bus.postgres import PostgresBus
-from gateway.inbound.access import AccessPolicy
+from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.store import Store, open_store
 from gateway.turns.agents import OneAgent
 from tests.engines import engines
@@ -94,14 +94,19 @@ async def two_gateways(
     *tools: Tool,
     bound: float = 60.0,
     max_running_turns: int = 4,
+    messages_per_minute: int | None = None,
+    policies: Mapping[str, ChannelAccess] | None = None,
 ) -> AsyncIterator[tuple[Worker, Worker]]:
     """Both run until left, and know each other."""
     url = engines.server().create("template_interject")
+    options = GatewayOptions(max_running_turns=max_running_turns, messages_per_minute=messages_per_minute)
     media = MemoryMedia()
     try:
         async with asyncio.timeout(bound), AsyncExitStack() as stack:
             a, b = [
-                await stack.enter_async_context(_worker(url, name, model, tools, media, folder, max_running_turns))
+                await stack.enter_async_context(
+                    _worker(url, name, model, tools, media, folder, options, policies or {})
+                )
                 for name, model in (("a", one), ("b", other))
             ]
             await known(a.bus, b.bus)
@@ -119,7 +124,8 @@ async def _worker(
     tools: Sequence[Tool],
     media: MemoryMedia,
     folder: Path,
-    max_running_turns: int,
+    options: GatewayOptions,
+    policies: Mapping[str, ChannelAccess],
 ) -> AsyncIterator[Worker]:
     looked: list[None] = []
     async with open_store(url, worker=name, lease=LEASE) as store:
@@ -128,9 +134,9 @@ async def _worker(
         gateway = Gateway(
             store,
             media,
-            AccessPolicy({}),
+            AccessPolicy(policies),
             OneAgent(lambda _: agent),
-            GatewayOptions(max_running_turns=max_running_turns),
+            options,
             bus=bus,
         )
         channel = MemoryChannel()

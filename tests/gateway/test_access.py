@@ -17,8 +17,9 @@ from channels.memory import MemoryChannel, plain_text
 from channels.message import FileRef, ThreadRoot
 from channels.reply import QuestionSegment
 from gateway.cli.main import main
-from gateway.inbound.access import MAX_BOT_MESSAGES, ChannelAccess
+from gateway.inbound.access import ChannelAccess
 from gateway.store import open_store
+from gateway.store.arrivals import MAX_BOT_MESSAGES
 from gateway.store.pairing import MAX_PENDING
 from tests.engines import engines
 from tests.gateway.play import ANN, PLACE, Play, inbound, playing
