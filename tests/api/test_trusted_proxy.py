@@ -256,7 +256,7 @@ async def test_a_stream_ends_when_its_person_is_taken_from_the_lists(
     tmp_path: Path, models: ModelServer, api: BotApi
 ) -> None:
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(90),
         site(tmp_path, api, models, web('allow = ["ann", "bob"]')) as control,
         browser(control, "ann") as ann,
     ):
