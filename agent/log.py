@@ -360,7 +360,8 @@ class Compacted:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A message of the gateway to the person: a command's answer, an error. The model is not shown it.
+    """A message of the gateway to the person: a command's answer, an error. The model is shown it only if it is
+    `for_model` too.
 
     With `options` it is a question of the gateway, whose answer names its `key`; `typed` says how to take an offer
     where there are no buttons. `attachments` are sent with it.
@@ -371,6 +372,7 @@ class Notice:
     key: str = ""
     attachments: tuple[Attachment, ...] = ()
     typed: str = ""
+    for_model: bool = False
     kind: Literal["notice"] = "notice"
 
 

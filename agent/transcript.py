@@ -112,6 +112,8 @@ def transcript(entries: Iterable[Entry]) -> list[Exchange]:
                 if calls := entry.calls:
                     results = [_result(call, started, ended) for call in calls]
                     exchanges.append(Results(tuple(_as_delivered(result, undelivered) for result in results)))
+            case Notice(text=text, for_model=True):
+                exchanges.append(SystemNote(text))
             case Ended(outcome="stopped" | "failed", reason=reason):
                 exchanges.append(SystemNote(f"{TURN_ENDED}{reason}"))
             case (

@@ -8,6 +8,7 @@ from agent.background import Background, NoBackground
 from agent.budget import Budget, NoBudget
 from agent.hook import HookContext
 from agent.model import Reasoning
+from agent.workspace_changes import PlainWorkspace, WorkspaceChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class TurnContext:
     """`allowed` are the tools that people have allowed for the whole conversation. `model` is the model that they chose
     for it, by its name in the settings ("": the default), and `reasoning` how much they want it to reason. A
     `text_only_notice` tells the model to answer without tools. `unattended`: nobody can be asked for approval.
-    `in_group`: several people take part.
+    `in_group`: several people take part. `workspace` is told of changes there.
     """
 
     hook_context: HookContext = field(default_factory=HookContext)
@@ -27,3 +28,4 @@ class TurnContext:
     in_group: bool = False
     budget: Budget = field(default_factory=NoBudget)
     background: Background = field(default_factory=NoBackground)
+    workspace: WorkspaceChanges = field(default_factory=PlainWorkspace)

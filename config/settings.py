@@ -164,7 +164,8 @@ class AgentSettings(AgentSection):
     workspace: PathText = Field(
         default=Path("workspace"),
         description="Directory in which the file and shell tools work; see `workspaces`. It must not contain the "
-        "gateway's own files.",
+        "gateway's own files. With several machines: one within the data directory is kept in step by the media store, "
+        "any other is one that they share.",
     )
     workspaces: Literal["conversation", "person", "agent", "shared"] = Field(
         default="conversation",

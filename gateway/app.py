@@ -64,6 +64,7 @@ from gateway.store.errors import StoreError
 from gateway.turns.agent_files import AgentFiles
 from gateway.turns.agents import Agents, CurrentAgents, next_choice
 from gateway.turns.background import BackgroundWork
+from gateway.turns.background_calls import nothing_to_save
 from gateway.turns.budgets import Budgets, SpendingLimits
 from gateway.turns.context_use import ContextUse
 from gateway.turns.deadlines import keep_deadlines
@@ -243,7 +244,8 @@ class Gateway:
         notices = Notices(store, self.delivery, self.bus.publish)
 
         self.stored_replies = StoredReplies(store, self.channels, self.delivery, notices, self._replies, histories)
-        self.background = BackgroundWork(store, self.bus, options.background)
+        save_files = nothing_to_save if workspaces is None else workspaces.save_after_call
+        self.background = BackgroundWork(store, self.bus, options.background, save_files=save_files)
         self._titles = Titles(
             store,
             small and MaskingModel(small, mask),

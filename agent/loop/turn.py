@@ -66,6 +66,13 @@ MAX_RESTARTS = 5
 READ_TOGETHER = 0.3
 """Seconds after an interjection has cut the model off in which further ones are read together."""
 
+SAVED_WITHIN = 300.0
+"""Seconds for saving the last changes of the workspace before the turn ends, waits for people, or goes on elsewhere."""
+
+SAVED_AFTER_STOP = 20.0
+SAVED_AT_EXIT = 5.0
+"""The same, where the turn was stopped, and where the process ends."""
+
 KEPT_EVERY = 1.0
 """Seconds after which more of a growing answer is kept for the case of a restart."""
 
@@ -167,6 +174,7 @@ class Turn:
             await self._run_to_the_end()
         finally:
             self._turn_context.budget.release()
+            await self._turn_context.workspace.aclose()
             await self._absorb_late_stop()
             self._task = None
         assert self._parked or self._leaving or self._ended is not None
@@ -197,6 +205,7 @@ class Turn:
                 await self._end("stopped", self._stop_reason)
         elif self._task.cancelling():
             await shielded(self._keep())
+            await shielded(self._turn_context.workspace.settled(SAVED_AT_EXIT))
             raise asyncio.CancelledError
         else:
             log.error("turn %s failed: the model cancelled itself", self._id)
@@ -221,6 +230,8 @@ class Turn:
             await self._finish_step()
         while self._ended is None and not self._parked and not self._leaving:
             await self._take_step()
+        if self._leaving:
+            await self._save_workspace()
 
     async def _take_step(self) -> None:
         if (reason := refused_limit(self._entries)) is not None:
@@ -236,6 +247,7 @@ class Turn:
         elif tools := detect_loop(self._entries):
             await self._end_loop(LOOP_DETECTED.format(tools=" and ".join(f"`{tool}`" for tool in tools)))
         else:
+            await self._append(*self._workspace_notes())
             await self._answer(await self._ask())
 
     async def _end_loop(self, reason: str) -> None:
@@ -332,6 +344,9 @@ class Turn:
         files.update(self._entries)
         await open_workspace(agent.workspace)
         await copy_to_workspace(files.workspace_files, agent.workspace, agent.media)
+        changes, workspace = self._may_change_files(calls), self._turn_context.workspace
+        if changes:
+            await workspace.begin()
         runner = ToolCallRunner(
             agent,
             self._turn_context,
@@ -343,8 +358,27 @@ class Turn:
             attachments=tuple(files.attachments),
             past=self._conversation.past,
         )
-        if not await runner.run(calls):
+        try:
+            is_done = await runner.run(calls)
+        finally:
+            if changes:
+                workspace.changed()
+        if not is_done:
             await self._await_people()
+
+    def _may_change_files(self, calls: Sequence[Call]) -> bool:
+        """Also where a hook has another tool run in place of the one that was called."""
+        if self._hooks.active("before_tool"):
+            return True
+        effects = {tool.name: tool.effect for tool in callable_tools(self._agent.tools, self._entries)}
+        return any(effects.get(call.name, "read") != "read" for call in calls)
+
+    async def _save_workspace(self) -> None:
+        seconds = SAVED_WITHIN if self._stop_reason is None else SAVED_AFTER_STOP
+        await shielded(self._turn_context.workspace.settled(seconds))
+
+    def _workspace_notes(self) -> tuple[Notice, ...]:
+        return tuple(Notice(note, for_model=True) for note in self._turn_context.workspace.notes())
 
     async def _finish_step(self) -> None:
         """Runs the calls that are left after a restart or a wait for people, unless a new message has arrived.
@@ -364,6 +398,7 @@ class Turn:
 
     async def _await_people(self) -> None:
         """Parks the turn, unless there is a new message: any message counts as the answer."""
+        await self._save_workspace()
         self._parked = await shielded(self._journal.park(deadline(self._entries)))
         if self._parked:
             # A stop in the meantime arrives here, while the turn can still be ended.
@@ -384,6 +419,8 @@ class Turn:
             await self._record(*passed)
 
     async def _close(self, ended: Ended, *entries: Entry) -> None:
+        await self._save_workspace()
+        entries = (*entries, *self._workspace_notes())
         passed = tuple(map(storable, self._hooks.attached(entries)))
         ended = storable(replace(ended, hooks=self._hooks.left()))
         last = await shielded(self._journal.close(ended, *passed))

@@ -31,6 +31,7 @@ from gateway.assembly.reload import NoWatcher, SettingsReload, Watcher, audit_se
 from gateway.assembly.signals import ConfiguredSignals
 from gateway.assembly.web import exposure, link, server_app, site
 from gateway.assembly.workers import Workers, join_workers
+from gateway.assembly.workspaces import has_shared_media, workspace_sync
 from gateway.lifecycle.recent_log import recent_log
 from gateway.lifecycle.retention import keep_retention
 from gateway.lifecycle.shared_parts import SharedParts
@@ -107,6 +108,7 @@ async def build(
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,
             partial(_sweep, permanent.media),
+            *([permanent.sync.follow_deletions] if has_shared_media(configuration) else ()),
             *([partial(_expire_upgrade_backups, settings.store.file)] if settings.store.file is not None else ()),
             partial(keep_retention, gateway.deletion, lambda: reload.generation.retention),
         ]
@@ -155,7 +157,8 @@ async def _permanent(
     own = await asyncio.to_thread(own_tools, configuration, mask)
     signals.tool_labels.own, signals.mask = own, mask
     media = Media(media_blobs(configuration), store)
-    return Permanent(store, media, mask, policy, links, own, signals, SharedParts())
+    sync = workspace_sync(configuration, store, media)
+    return Permanent(store, media, mask, policy, links, own, signals, SharedParts(), sync)
 
 
 def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReload, workers: Workers) -> Gateway:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from config.load import Configuration
 from gateway.assembly.mcp import ACCOUNTS, accounts
 from gateway.assembly.media import media_blobs
-from gateway.assembly.workspaces import workspaces_of
+from gateway.assembly.workspaces import workspace_sync, workspaces_of
 from gateway.media import Media
 from gateway.store import Store
 from gateway.turns.deletion import DataDeletion
@@ -13,7 +13,6 @@ from gateway.turns.deletion import DataDeletion
 
 def deletion_without_gateway(configuration: Configuration, store: Store) -> DataDeletion:
     """Deletes where the settings say that data is."""
-    settings = configuration.settings
 
     async def forget_person(person: str) -> None:
         if (configuration.home / ACCOUNTS).exists():
@@ -21,9 +20,10 @@ def deletion_without_gateway(configuration: Configuration, store: Store) -> Data
 
             await forget_accounts(accounts(configuration.home), person)
 
+    media = Media(media_blobs(configuration), store)
     return DataDeletion(
         store,
-        Media(media_blobs(configuration), store).remove,
-        workspaces_of(settings).remove,
+        media.remove,
+        workspaces_of(configuration, workspace_sync(configuration, store, media)).remove,
         forget_person=forget_person,
     )

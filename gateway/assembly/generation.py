@@ -40,6 +40,7 @@ from gateway.media import Media
 from gateway.outbound.channel_replies import ReplyOptions
 from gateway.store import Store
 from gateway.store.background import Limits
+from gateway.workspaces.sync import WorkspaceSync
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Permanent:
     own: OwnTools
     signals: ConfiguredSignals
     shared: SharedParts
+    sync: WorkspaceSync
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ async def _build(configuration: Configuration, permanent: Permanent, stack: Asyn
         None if small is None else RetryingModel(small),
         partial(cost_of, settings),
         await stack.enter_async_context(open_reader(settings, media)),
-        workspaces_of(settings),
+        workspaces_of(configuration, permanent.sync),
         files,
         mcp,
     )

@@ -166,7 +166,7 @@ class TaskCommands:
 
     async def _renew_workspace(self, command: Command, *, clean: bool) -> str:
         """Deletes the conversation's files, or keeps them; what is to be said about that."""
-        if self._workspaces is None or not self._workspaces.has_files(command.session):
+        if self._workspaces is None or not await self._workspaces.has_files(command.session):
             return ""
         if not clean:
             return f" The files of the workspace are kept; `/new {CLEAN}` deletes them."

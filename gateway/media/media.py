@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -82,6 +83,15 @@ class Media:
             await file.receive(chunks, limit)
             return await self._take(file)
 
+    async def put_unexamined(self, chunks: AsyncIterable[bytes], name: str) -> Attachment:
+        """As `put_stream`, for a file of a workspace: its type is not found out, and it may have any size."""
+        async with incoming_file(self._blobs.incoming, name) as file:
+            await file.receive(chunks, sys.maxsize)
+            attachment = Attachment(file.hash, name, "", file.size)
+            with storage_errors(name):
+                await self._store(attachment, file)
+        return attachment
+
     async def read(self, attachment: Attachment) -> bytes:
         """The bytes. Raises `MediaMissing`."""
         return await self._read(attachment)
@@ -96,7 +106,7 @@ class Media:
             yield path
 
     async def sweep(self, older_than: timedelta) -> int:
-        """Deletes files that are older and that no message and no turn uses; returns how many.
+        """Deletes files that are older and that no message, no turn and no workspace uses; returns how many.
 
         Also deletes files that a crash left half written, and old ones that the database knows nothing of.
         """
@@ -110,7 +120,7 @@ class Media:
             return deleted + await self._blobs.delete_leftovers(before)
 
     async def remove(self, hashes: Collection[str], since: datetime | None = None) -> int:
-        """Deletes those of the files that no message and no turn uses since then (None: now); returns how many.
+        """Deletes those of the files that no message, no turn and no workspace uses since then (None: now); how many.
 
         What may have been stored again for a message that is not there yet is left to `sweep`.
         """
@@ -124,10 +134,13 @@ class Media:
     async def _take(self, file: IncomingFile) -> Attachment:
         with storage_errors(file.name):
             attachment = await asyncio.to_thread(examine, file.path, file.hash, file.size, file.name)
-            # In this order: once recorded, the bytes are claimed by nobody, so nobody deletes them any more.
-            await self._record(attachment)
-            await self._blobs.put(attachment.hash, file)
+            await self._store(attachment, file)
         return attachment
+
+    async def _store(self, attachment: Attachment, file: IncomingFile) -> None:
+        # In this order: once recorded, the bytes are claimed by nobody, so nobody deletes them any more.
+        await self._record(attachment)
+        await self._blobs.put(attachment.hash, file)
 
     async def _record(self, attachment: Attachment) -> None:
         pause = FIRST_PAUSE

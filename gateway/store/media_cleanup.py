@@ -1,4 +1,5 @@
-"""Stored media: recorded, and forgotten when no message and no turn refers to them, and no message may any more.
+"""Stored media: recorded, and forgotten when no message, no turn and no workspace refers to them, and no message may
+any more.
 
 Their bytes are deleted in between: a process claims what it is going to delete, deletes it, and says what it has
 deleted. Until then nobody records these media, so bytes that are stored again are stored after their deletion.
@@ -10,11 +11,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, delete, exists, or_, select, update
 
 from agent.media import Attachment
 from gateway.store import uploads as uploading
-from gateway.store.schema import media, media_uses, uploads
+from gateway.store.schema import media, media_uses, uploads, workspace_files
 from gateway.store.upsert import insert
 
 CLAIM = timedelta(minutes=3)
@@ -37,9 +38,10 @@ class MediaClaim:
 
 _used = or_(
     exists(select(media_uses.c.id).where(media_uses.c.hash == media.c.hash)),
+    exists(select(workspace_files.c.hash).where(workspace_files.c.hash == media.c.hash)),
     exists(select(uploads.c.at).where(uploads.c.hash == media.c.hash, uploads.c.at > bindparam("oldest_upload"))),
 )
-"""By a message, a turn, or a message that may still come."""
+"""By a message, a turn, a workspace, or a message that may still come."""
 
 _is_free = or_(media.c.claimed_at.is_(None), media.c.claimed_at < bindparam("expired"))
 
@@ -52,9 +54,19 @@ _inserted = insert(media).values(
     created_at=bindparam("created_at"),
     stored=1,
 )
+# Files of workspaces are recorded without a type; whoever stores the same bytes as a file of a message finds it out.
+_has_type = _inserted.excluded.media_type != ""
 _record = _inserted.on_conflict_do_update(
     index_elements=["hash"],
-    set_={"created_at": _inserted.excluded.created_at, "stored": media.c.stored + 1, "claimed_at": None},
+    set_={
+        "created_at": _inserted.excluded.created_at,
+        "stored": media.c.stored + 1,
+        "claimed_at": None,
+        **{
+            name: case((_has_type, _inserted.excluded[name]), else_=media.c[name])
+            for name in ("media_type", "size", "width", "height")
+        },
+    },
     where=_is_free,
 ).returning(media.c.hash)
 
@@ -78,14 +90,14 @@ def record(connection: Connection, attachment: Attachment) -> bool:
 
 
 def claim_unused(connection: Connection, before: datetime) -> MediaClaim:
-    """Claims some of the media that were recorded before then and that no message and no turn uses."""
+    """Claims some of the media that were recorded before then and that no message, no turn and no workspace uses."""
     uploading.prune(connection)
     old = select(media.c.hash).where(media.c.created_at < before, ~_used, _is_free).limit(MAX_CLAIMED)
     return _claim(connection, media.c.hash.in_(old))
 
 
 def claim_unused_of(connection: Connection, hashes: Collection[str], since: datetime) -> MediaClaim:
-    """Claims those of these media that no message and no turn uses, since then.
+    """Claims those of these media that no message, no turn and no workspace uses, since then.
 
     Not what may have been stored for a message that is not there yet: what was stored since then, and what was stored
     more than once, the last time shortly before.

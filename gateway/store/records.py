@@ -678,3 +678,30 @@ class DeletionReport:
     folders: int = 0
     accesses: int = 0
     quoting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SavedWorkspace:
+    """The newest version of a workspace in the media store. `manifest` is the hash of the list of its `files`, `host`
+    the machine that saved it. `id` is another one when the workspace was deleted and there is a new one."""
+
+    id: str
+    version: int
+    manifest: str
+    files: int
+    host: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceChange:
+    """A new version of the workspace `key` in place of `base` (None: it is not saved yet). `added` and `removed` are
+    hashes of files in the media store, with that of the manifest."""
+
+    key: str
+    base: SavedWorkspace | None
+    manifest: str
+    files: int
+    host: str
+    added: frozenset[str]
+    removed: frozenset[str]

@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0025"
+REVISION = "0026"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -528,6 +528,33 @@ message_counts = Table(
     sqlite_with_rowid=False,
 )
 """How many messages several workers have taken from a person lately, where there is a limit."""
+
+workspaces = Table(
+    "workspaces",
+    metadata,
+    # A random one: what the copies of deleted workspaces are known by.
+    Column("id", String(32), primary_key=True),
+    # The folder within the data directory; NULL once the workspace is deleted.
+    Column("key", SafeText, unique=True),
+    Column("version", Integer, nullable=False),
+    # The hash of the list of its files, which is a file in the media store.
+    Column("manifest", String(64), nullable=False),
+    Column("files", Integer, nullable=False),
+    # The machine that has saved this version.
+    Column("host", SafeText, nullable=False),
+    Column("at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Workspaces that several machines keep in step by the media store."""
+
+workspace_files = Table(
+    "workspace_files",
+    metadata,
+    Column("workspace", String(32), ForeignKey("workspaces.id"), primary_key=True),
+    Column("hash", String(64), primary_key=True, index=True),
+    sqlite_with_rowid=False,
+)
+"""The files in the media store that a workspace uses, with the list of them."""
 
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")

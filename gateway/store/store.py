@@ -60,6 +60,7 @@ from gateway.store import (
     usage,
     web_sessions,
     workers,
+    workspaces,
 )
 from gateway.store.engine import Engine, Job
 from gateway.store.errors import StoreError
@@ -354,6 +355,14 @@ class Store:
     end_web_sessions = writes(web_sessions.end_all, apart("web sessions"))
     create_login_link = writes(login_links.create, apart("login links"))
     take_login_link = writes(login_links.take, apart("login links"))
+
+    # Workspaces in the media store
+    saved_workspace = writes(workspaces.saved_workspace, apart("workspaces"))
+    save_of_turn = writes(workspaces.save_of_turn, by_turn)
+    save_of_call = writes(workspaces.save_of_call, by_session)
+    delete_workspace = writes(workspaces.delete_workspace, apart("workspaces"))
+    deleted_workspaces = writes(workspaces.deleted_workspaces, apart("workspaces"))
+    is_workspace_deleted = writes(workspaces.is_workspace_deleted, apart("workspaces"))
 
     # Audit log
     audit_since = reads(audit.since)

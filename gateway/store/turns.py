@@ -203,7 +203,7 @@ def read_inbox(connection: Connection, turn_id: str, epoch: int, step: int) -> M
 
     Raises `TurnLost`.
     """
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     waiting = waiting_rows(connection, turn.session) if turn.kind == "turn" else ()
     rows = rows_for_running_turn(waiting, level_of(turn))
     if not rows:
@@ -215,7 +215,7 @@ def read_inbox(connection: Connection, turn_id: str, epoch: int, step: int) -> M
 
 def is_arriving(connection: Connection, turn_id: str, epoch: int) -> bool:
     """Whether a message has interrupted the running turn that it cannot read yet. Raises `TurnLost`."""
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     return turn.kind == "turn" and inbox.is_arriving(inbox.waiting_rows(connection, turn.session), level_of(turn))
 
 
@@ -223,7 +223,7 @@ def append(
     connection: Connection, turn_id: str, epoch: int, entries: Sequence[Entry], events: Sequence[AuditEvent] = ()
 ) -> None:
     """Adds to the turn's log, and the events to the audit log. Raises `TurnLost`."""
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     _log(connection, turn, entries)
     audit.record(connection, *events)
 
@@ -231,7 +231,7 @@ def append(
 def end_input(connection: Connection, turn_id: str, epoch: int, otherwise: InputEnded) -> tuple[InputEnded, bool]:
     """Ends the open request of a running call, and logs that: with the answer of a person if there is one, else as
     given. Also whether other messages are for the turn now. Raises `TurnLost`."""
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     step = 1 + _last_step(connection, turn.number, ())
     ended = input_requests.take(connection, turn.session, turn_id, step, turn.generation, otherwise)
     has_more = input_requests.release(connection, turn.session)
@@ -241,14 +241,14 @@ def end_input(connection: Connection, turn_id: str, epoch: int, otherwise: Input
 
 def keep(connection: Connection, turn_id: str, epoch: int, draft: ModelAnswered | None) -> None:
     """Keeps the unfinished answer, in place of the one kept before, until an answer is logged. Raises `TurnLost`."""
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     connection.execute(_keep, {"turn": turn.number, "answer": None if draft is None else dump(draft)})
 
 
 def park(connection: Connection, turn_id: str, epoch: int, until: datetime | None = None) -> bool:
     """Releases the turn until people answer, its decision is made, or the decision expires (`until`); False if people
     have answered already. Raises `TurnLost`."""
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     if turn.kind != "turn":
         raise ValueError(f"turn {turn_id} is an {turn.kind} and cannot wait for people")
     if take_answer(connection, turn.session, level_of(turn), awaits_decision=until is not None):
@@ -259,7 +259,7 @@ def park(connection: Connection, turn_id: str, epoch: int, until: datetime | Non
 
 def release(connection: Connection, turn_id: str, epoch: int) -> None:
     """The turn is between two steps, and whoever claims it next goes on. Raises `TurnLost`."""
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     connection.execute(_release, {"turn": turn.number})
 
 
@@ -272,7 +272,7 @@ def close(
     the turn ends is one transaction. A request to finish up does not keep the turn open: it is read at the last step.
     Where a turn is stopped in the moment in which it has parked, results from outside may have come before: they stand.
     """
-    turn = _hold(connection, turn_id, epoch)
+    turn = hold(connection, turn_id, epoch)
     if turn.is_asking:
         input_requests.release(connection, turn.session)
     if turn.worker == RELEASED:
@@ -321,7 +321,7 @@ def _last_step(connection: Connection, number: int, entries: Sequence[Entry]) ->
     return max(steps, default=1)
 
 
-def _hold(connection: Connection, turn_id: str, epoch: int) -> AnyRow:
+def hold(connection: Connection, turn_id: str, epoch: int) -> AnyRow:
     """The running turn. Raises `TurnLost` when the epoch is no longer the caller's or the turn has ended."""
     turn = connection.execute(_held_turn, {"turn_id": turn_id, "held_epoch": epoch}).first()
     if turn is None:

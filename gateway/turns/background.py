@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from agent.agent import Agent
 from agent.background import BackgroundError, BackgroundItem, DelegatedTask, no_costs, no_output
@@ -22,7 +23,7 @@ from gateway.store import background_rows, records
 from gateway.store.background import DEFAULT_LIMITS, Limits
 from gateway.store.records import BackgroundResult, BackgroundRow
 from gateway.store.scope import Apart, OfSession
-from gateway.turns.background_calls import BackgroundCalls
+from gateway.turns.background_calls import BackgroundCalls, SaveFiles, nothing_to_save
 from gateway.turns.background_records import BackgroundRecords, BackgroundStore
 from gateway.turns.budgets import person_on
 from gateway.turns.delegation import DelegatedTasks
@@ -55,13 +56,19 @@ class BackgroundWork:
     """
 
     def __init__(
-        self, store: BackgroundStore, bus: Bus, limits: Limits = DEFAULT_LIMITS, *, poll_seconds: float = 2.0
+        self,
+        store: BackgroundStore,
+        bus: Bus,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        poll_seconds: float = 2.0,
+        save_files: SaveFiles = nothing_to_save,
     ) -> None:
         """Turns that wait for a task show its status, read every `poll_seconds`."""
         self._limits = limits
         self._tasks = BackgroundTasks("following background work failed; it is resumed at the next start")
         self._stored = BackgroundRecords(store, bus)
-        self._calls = BackgroundCalls(self._stored, self._tasks, limits)
+        self._calls = BackgroundCalls(self._stored, self._tasks, limits, save_files)
         self._delegated = DelegatedTasks(self._stored, bus, self._tasks, limits, poll_seconds)
 
     async def __aenter__(self) -> BackgroundWork:
@@ -165,13 +172,14 @@ class BackgroundWork:
         shown: Callable[[], str],
         costs: Callable[[], tuple[Spent, ...]],
         mask: Callable[[str], str],
+        workspace: Path,
     ) -> str:
         if self._tasks.closing:
             raise BackgroundError("the gateway is shutting down")
         row = self._delegated.awaited_by(running)
         if row is not None:
             return await shielded(self._delegated.detach(row, running))
-        return await self._calls.adopt(record, title, running, shown, costs, mask)
+        return await self._calls.adopt(record, title, running, shown, costs, mask, workspace)
 
     async def delegate(
         self, record: records.Turn, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]
@@ -208,6 +216,7 @@ class TurnBackground:
         self._turn_cost = turn_cost
         self._tools = agent.tools
         self._mask = agent.mask
+        self._workspace = agent.workspace
         self._model = context.model
         self._allowed = context.allowed
 
@@ -218,7 +227,9 @@ class TurnBackground:
         shown: Callable[[], str] = no_output,
         costs: Callable[[], tuple[Spent, ...]] = no_costs,
     ) -> str:
-        return await self._work.adopt(self._record, self._mask(title), running, shown, costs, self._mask)
+        return await self._work.adopt(
+            self._record, self._mask(title), running, shown, costs, self._mask, self._workspace
+        )
 
     async def delegate(
         self, call_id: str, delegated: DelegatedTask, progress: Callable[[str], Awaitable[None]]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from agent.background import BackgroundError
 from agent.interrupt import cancel_and_wait
@@ -23,6 +24,14 @@ from gateway.turns.background_records import BackgroundRecords
 
 log = logging.getLogger(__name__)
 
+SaveFiles = Callable[[records.Turn, Path, int], Awaitable[tuple[str, ...]]]
+"""Saves what a call of the turn has changed in that workspace, by the row of the call; what is to be told."""
+
+
+async def nothing_to_save(record: records.Turn, workspace: Path, row: int) -> tuple[str, ...]:
+    """For workspaces that are only folders."""
+    return ()
+
 
 @dataclass(frozen=True, slots=True)
 class _RunningCall:
@@ -33,7 +42,10 @@ class _RunningCall:
 
 
 class BackgroundCalls:
-    def __init__(self, stored: BackgroundRecords, tasks: BackgroundTasks, limits: Limits) -> None:
+    def __init__(
+        self, stored: BackgroundRecords, tasks: BackgroundTasks, limits: Limits, save_files: SaveFiles = nothing_to_save
+    ) -> None:
+        self._save_files = save_files
         self._stored = stored
         self._tasks = tasks
         self.limits = limits
@@ -48,8 +60,10 @@ class BackgroundCalls:
         shown: Callable[[], str],
         costs: Callable[[], tuple[Spent, ...]],
         mask: Callable[[str], str],
+        workspace: Path,
     ) -> str:
-        """Takes over the turn's running call; its handle. `costs` are stored with its end. Raises `BackgroundError`."""
+        """Takes over the turn's running call; its handle. `costs` are stored with its end, after what it has changed in
+        the `workspace`. Raises `BackgroundError`."""
         row = await self._stored.begin(
             lambda connection: background.begin_call(connection, record, title, self.limits), OfSession(record.session)
         )
@@ -57,7 +71,8 @@ class BackgroundCalls:
         if self._tasks.closing:
             running.cancel()
         else:
-            self._tasks.start(partial(self._follow, row, running, costs, mask))
+            save = partial(self._save_files, record, workspace, row.id)
+            self._tasks.start(partial(self._follow, row, running, costs, mask, save))
         return row.handle
 
     def shown(self, row: BackgroundRow) -> str:
@@ -84,12 +99,14 @@ class BackgroundCalls:
         running: asyncio.Task[ToolResult],
         costs: Callable[[], tuple[Spent, ...]],
         mask: Callable[[str], str],
+        save: Callable[[], Awaitable[tuple[str, ...]]],
     ) -> None:
         """Waits for the call's end; whatever the call raises becomes its result."""
         await asyncio.wait({running})
         if not self._tasks.closing:
             result = _result_of(running)
-            await self._end(row, replace(result, text=mask(result.text)), costs())
+            text = "\n\n".join((result.text, *await save()))
+            await self._end(row, replace(result, text=mask(text)), costs())
         self._running.pop(row.id, None)
 
     async def _end(self, row: BackgroundRow, result: BackgroundResult, spent: tuple[Spent, ...] = ()) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import re
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from secrets import token_hex
 from typing import Literal, assert_never
 from urllib.parse import unquote
 
+from agent.workspace_changes import PlainWorkspace, WorkspaceChanges
 from channels.address import Address, Sender
 from gateway.sessions import parent_key, session_key
 from gateway.store import records
+from gateway.workspaces.removal import DELETED, delete_folder, remove_for_good
+from gateway.workspaces.sync import WorkspaceSync
+from gateway.workspaces.turn_workspace import TurnWorkspace, save_after_call
 
 log = logging.getLogger(__name__)
 
@@ -30,25 +31,48 @@ KEPT: dict[Sharing, str] = {
 }
 """Why a conversation cannot start with an empty workspace."""
 
-DELETED = ".deleted-"
-"""How the names of folders begin that are being deleted."""
-
 
 class Workspaces:
     """Folders are created on their first use, by the turn that uses them."""
 
-    def __init__(self, root: Path, sharing: Sharing, *, of_agents: Mapping[str, Path] | None = None) -> None:
-        """`of_agents` are the roots of agents that have one of their own, by the agent's name."""
+    def __init__(
+        self,
+        root: Path,
+        sharing: Sharing,
+        *,
+        of_agents: Mapping[str, Path] | None = None,
+        sync: WorkspaceSync | None = None,
+    ) -> None:
+        """`of_agents` are the roots of agents that have one of their own, by the agent's name. `sync` keeps the folders
+        in step with those of other machines; None: they are the only place of their files, or shared."""
         self.sharing = sharing
+        self.sync = sync
         self._roots = {"": root, **(of_agents or {})}
 
     def use(self, other: Workspaces) -> None:
         """From now on the folders that the other has; running turns stay where they are."""
-        self.sharing, self._roots = other.sharing, other._roots
+        self.sharing, self.sync, self._roots = other.sharing, other.sync, other._roots
 
     def of(self, record: records.Turn, agent: str = "") -> Path:
         """The folder of a turn; delegated and background work has that of its conversation."""
         return self.folder(record.session, record.principal, agent=agent)
+
+    async def open(self, record: records.Turn, folder: Path) -> WorkspaceChanges:
+        """Brings the folder of the turn to its newest version, if it is kept in step with those of other machines. It
+        is to be closed."""
+        key = None if self.sync is None else self.sync.key(folder)
+        if self.sync is None or key is None:
+            return PlainWorkspace()
+        workspace = TurnWorkspace(self.sync, key, record)
+        await workspace.open()
+        return workspace
+
+    async def save_after_call(self, record: records.Turn, folder: Path, row: int) -> tuple[str, ...]:
+        """Saves what a call in the background has changed there; what is to be told."""
+        key = None if self.sync is None else self.sync.key(folder)
+        if self.sync is None or key is None:
+            return ()
+        return await save_after_call(self.sync, key, record.session, row)
 
     def folder(self, session: str, person: Sender | None = None, *, agent: str = "") -> Path:
         """The folder of a conversation, or of one of its delegated tasks, on behalf of a person."""
@@ -72,30 +96,40 @@ class Workspaces:
         for agent in self._roots:
             yield self.folder(session, agent=agent)
 
-    def has_files(self, session: str) -> bool:
-        """Whether the conversation has files of its own, or a part in those of others."""
+    async def has_files(self, session: str) -> bool:
+        """Whether the conversation has files of its own, or a part in those of others. Raises `StoreError`."""
         if self.sharing == "person":
             return False
-        return any(folder.is_dir() and any(folder.iterdir()) for folder in self.folders(session))
+        folders = tuple(self.folders(session))
+        if any(folder.is_dir() and any(folder.iterdir()) for folder in folders):
+            return True
+        return self.sync is not None and any([await self.sync.is_saved(folder) for folder in folders])
 
     async def remove(self, owner: records.FolderOwner) -> bool:
-        """Deletes the folder of the conversation or person, if it has one of its own; whether it had. Raises
-        `OSError`."""
+        """Deletes the folder of the conversation or person, if it has one of its own, on all machines that keep it in
+        step; whether it had. Raises `OSError` and `StoreError`."""
         match self.sharing, owner:
             case "conversation", Address():
-                return await asyncio.to_thread(_delete_all, tuple(self.folders(session_key(owner))))
+                return await self._delete_all(self.folders(session_key(owner)))
             case "person", str():
                 channel, _, id = owner.partition(":")
-                folders = [_folder_of_person(root, channel, id) for root in self._roots.values()]
-                return await asyncio.to_thread(_delete_all, folders)
+                return await self._delete_all(_folder_of_person(root, channel, id) for root in self._roots.values())
             case _:
                 return False
 
     async def clear(self, session: str) -> str:
-        """Deletes the conversation's folder; why not, if it is not the conversation's own. Raises `OSError`."""
+        """Deletes the conversation's folder; why not, if it is not the conversation's own. Raises as `remove`."""
         if not KEPT[self.sharing]:
-            await asyncio.to_thread(_delete_all, tuple(self.folders(session)))
+            await self._delete_all(self.folders(session))
         return KEPT[self.sharing]
+
+    async def _delete_all(self, folders: Iterable[Path]) -> bool:
+        """Whether there was anything in one of them."""
+        found = [
+            await (asyncio.to_thread(delete_folder, folder) if self.sync is None else self.sync.delete(folder))
+            for folder in folders
+        ]
+        return any(found)
 
     async def remove_leftovers(self) -> None:
         """Deletes what an earlier process was deleting. A folder of the operator's is left alone."""
@@ -103,7 +137,7 @@ class Workspaces:
             return
         for folder in [folder for root in self._roots.values() for folder in root.glob(f"{DELETED}*")]:
             try:
-                await asyncio.to_thread(_remove, folder)
+                await asyncio.to_thread(remove_for_good, folder)
             except OSError as error:
                 log.warning("a deleted workspace cannot be removed yet: %s", error)
 
@@ -123,36 +157,3 @@ def folder_name(channel: str, name: str, key: str) -> str:
 
 def _folder_of_person(root: Path, channel: str, id: str) -> Path:
     return root / folder_name(channel, id, f"{channel}/person/{id}")
-
-
-def _delete_all(folders: Sequence[Path]) -> bool:
-    """Whether there was anything in one of them. Raises `OSError`."""
-    found = [_delete(folder) for folder in folders]
-    return any(found)
-
-
-def _delete(folder: Path) -> bool:
-    """Deletes the folder, and what an earlier attempt left of it; whether there was anything. Raises `OSError`."""
-    moving = f"{DELETED}{folder.name}-"
-    if os.path.lexists(folder):
-        folder.rename(folder.with_name(f"{moving}{token_hex(4)}"))
-    found = [each for each in folder.parent.glob(f"{DELETED}*") if each.name.startswith(moving)]
-    for each in found:
-        _remove(each)
-    return bool(found)
-
-
-def _remove(folder: Path) -> None:
-    """Links are deleted, not followed. The system's programs delete any depth of folders, and go on after an error.
-    Raises `OSError`."""
-    if not folder.is_symlink():
-        _run("chmod", "-R", "u+rwX", "--", str(folder))
-    _run("rm", "-rf", "--", str(folder))
-    if os.path.lexists(folder):
-        raise OSError(f"{folder} cannot be deleted completely: delete it by hand")
-
-
-def _run(*command: str) -> None:
-    environment = {"PATH": os.environ.get("PATH", os.defpath)}
-    quiet = subprocess.DEVNULL
-    subprocess.run(command, stdin=quiet, stdout=quiet, stderr=quiet, env=environment, check=False)

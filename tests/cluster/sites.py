@@ -36,17 +36,18 @@ async def two_sites(settings: Path) -> AsyncIterator[tuple[Site, Site]]:
     """Both run until left."""
     environ = {"INTERJECT_STORE__URL": engines.url(settings.parent / "interject.db")}
     async with AsyncExitStack() as stack:
-        one, other = [await stack.enter_async_context(_site(settings, environ, name)) for name in ("a", "b")]
+        one, other = [await stack.enter_async_context(site(settings, environ, name)) for name in ("a", "b")]
         yield one, other
 
 
 @asynccontextmanager
-async def _site(settings: Path, environ: dict[str, str], name: str) -> AsyncIterator[Site]:
+async def site(settings: Path, environ: dict[str, str], name: str) -> AsyncIterator[Site]:
+    """One that runs until left; `name` is that of its home folder."""
     async with gateway(load(settings, environ, settings.parent / name), environ=environ) as built:
         assert built.link is not None
         link = urlsplit(built.link)
-        site = Site(built, f"http://{link.netloc}", parse_qs(link.query)["token"][0])
+        made = Site(built, f"http://{link.netloc}", parse_qs(link.query)["token"][0])
         # Loads the site. FastAPI silences warnings for all threads while it does, so two in one process would meet.
-        async with site.client() as client:
+        async with made.client() as client:
             await client.get("/api/v1/session")
-        yield site
+        yield made

@@ -1,0 +1,253 @@
+"""Two machines, each with a data directory of its own, on one database and one folder of media."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from agent.journal import TurnLost
+from gateway.media import FolderBlobs, Media
+from gateway.store import Store, open_store
+from gateway.store.records import Turn
+from gateway.workspaces.folder import TEMPORARY, SyncLimits
+from gateway.workspaces.manifest import Entries, File, Folder, Link, Manifest, dump_manifest, load_manifest, merge
+from gateway.workspaces.sync import NotSaved, WorkspaceSync
+from tests.engines import engines
+from tests.gateway.notes import begin, finish, tell
+
+pytestmark = pytest.mark.engines
+
+KEY = "workspace/of-ann"
+
+
+@dataclass
+class Machine:
+    sync: WorkspaceSync
+    turn: Turn
+    folder: Path
+
+    async def bring(self) -> str:
+        return " ".join((await self.sync.bring(KEY)).notes)
+
+    async def save(self) -> str:
+        commit = partial(self.sync.store.save_of_turn, self.turn.id, self.turn.epoch)
+        return " ".join(await self.sync.save(KEY, commit))
+
+    def write(self, path: str, text: str) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def files(self) -> dict[str, str]:
+        """Texts by path."""
+        return {
+            path.relative_to(self.folder).as_posix(): path.read_text()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+@asynccontextmanager
+async def two_machines(root: Path, limits: SyncLimits | None = None) -> AsyncIterator[tuple[Store, Machine, Machine]]:
+    async with open_store(engines.url(root / "interject.db")) as store:
+        media = Media(FolderBlobs(root / "media"), store)
+        await tell(store)
+        turn = await begin(store)
+        one, other = [
+            Machine(WorkspaceSync(store, media, root / name, name, limits=limits), turn, root / name / KEY)
+            for name in ("one", "other")
+        ]
+        yield store, one, other
+
+
+async def test_a_turn_that_another_worker_has_taken_over_saves_nothing(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (store, one, other):
+        one.write("a.txt", "before")
+        await one.save()
+        await finish(store, one.turn)
+        one.write("a.txt", "too late")
+        with pytest.raises(TurnLost):
+            await one.save()
+        await other.bring()
+        assert other.files() == {"a.txt": "before"}
+
+
+async def test_each_file_is_merged_for_itself_and_both_versions_of_one_that_both_changed_stay(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        for name in ("both.txt", "here.txt", "there.txt", "same.txt", "gone.txt", "kept.txt"):
+            one.write(name, "begin")
+        await one.save()
+        await other.bring()
+        for machine, name in ((one, "here.txt"), (other, "there.txt"), (one, "both.txt"), (other, "both.txt")):
+            machine.write(name, f"by {machine.sync.host}")
+        one.write("same.txt", "equal")
+        other.write("same.txt", "equal")
+        (one.folder / "gone.txt").unlink()
+        (one.folder / "kept.txt").unlink()
+        other.write("kept.txt", "changed while it was deleted there")
+        assert await one.save() == ""
+        told = await other.save()
+        assert "`both.txt` → `both (conflict).txt`" in told
+        expected = {
+            "both.txt": "by one",
+            "both (conflict).txt": "by other",
+            "here.txt": "by one",
+            "there.txt": "by other",
+            "same.txt": "equal",
+            "kept.txt": "changed while it was deleted there",
+        }
+        assert other.files() == expected
+        await one.bring()
+        assert one.files() == expected
+
+
+async def test_a_file_in_the_place_of_a_folder_gets_another_name(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        one.write("plan/one.txt", "in a folder")
+        await one.save()
+        other.write("plan", "a file")
+        told = await other.save()
+        assert "`plan` → `plan (conflict)`" in told
+        assert other.files() == {"plan (conflict)": "a file", "plan/one.txt": "in a folder"}
+        await one.bring()
+        assert one.files() == other.files()
+
+
+async def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        one.write("plan/one.txt", "in a folder")
+        await one.save()
+        other.folder.mkdir(parents=True)
+        (other.folder / "plan").symlink_to(outside)
+        await other.bring()
+        assert list(outside.iterdir()) == []
+        assert (other.folder / "plan" / "one.txt").read_text() == "in a folder"
+        assert os.readlink(other.folder / "plan (conflict)") == str(outside)
+
+
+async def test_files_of_before_the_first_save_stay(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        one.write("a.txt", "one")
+        await one.save()
+        other.write("a.txt", "other")
+        other.write("b.txt", "only there")
+        assert "a (conflict).txt" in await other.bring()
+        assert other.files() == {"a.txt": "one", "a (conflict).txt": "other", "b.txt": "only there"}
+
+
+async def test_names_that_are_no_text_and_leftovers(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        one.write("a.txt", "one")
+        one.write(os.fsdecode(b"caf\xe9"), "latin")
+        one.write(f"{TEMPORARY}0123", "half writ")
+        await one.save()
+        other.write(f"{TEMPORARY}4567", "half")
+        await other.bring()
+        assert sorted(os.listdir(os.fsencode(other.folder))) == [b"a.txt", b"caf\xe9"]
+
+
+async def test_what_is_over_a_limit_is_left_out_and_told_once(tmp_path: Path) -> None:
+    async with two_machines(tmp_path, SyncLimits(files=5, total=100, file=50)) as (_, one, other):
+        one.write("small.txt", "small")
+        one.write("film.mp4", "x" * 60)
+        for number in range(6):
+            one.write(f"many/{number}.txt", "y")
+        os.mkfifo(one.folder / "pipe")
+        told = await one.save()
+        for name in ("film.mp4", "many", "pipe"):
+            assert f"`{name}` (" in told
+        assert "on the machine one" in told
+        assert await one.save() == "", "it is told once"
+        one.write("other.txt", "more")
+        assert await one.save() == ""
+        assert "film.mp4" in await other.bring()
+        assert other.files() == {"small.txt": "small", "other.txt": "more"}
+        (one.folder / "many" / "0.txt").unlink()
+        (one.folder / "many" / "1.txt").unlink()
+        (one.folder / "many" / "2.txt").unlink()
+        await one.save()
+        await other.bring()
+        assert other.files().keys() == {"small.txt", "other.txt", "many/3.txt", "many/4.txt", "many/5.txt"}
+
+
+async def test_a_large_file_here_that_is_left_out_is_not_overwritten(tmp_path: Path) -> None:
+    async with two_machines(tmp_path, SyncLimits(file=50)) as (_, one, other):
+        one.write("data.bin", "small")
+        await one.save()
+        other.write("data.bin", "x" * 60)
+        assert "data (conflict).bin" in await other.bring()
+        assert other.files() == {"data.bin": "small", "data (conflict).bin": "x" * 60}
+
+
+async def test_the_name_for_the_other_version_is_one_that_nothing_has(tmp_path: Path) -> None:
+    async with two_machines(tmp_path, SyncLimits(file=50)) as (_, one, other):
+        one.write("a.txt", "one")
+        await one.save()
+        other.write("a.txt", "other")
+        other.write("a (conflict).txt", "x" * 60)
+        assert "`a.txt` → `a (conflict 2).txt`" in await other.bring()
+        expected = {"a.txt": "one", "a (conflict).txt": "x" * 60, "a (conflict 2).txt": "other"}
+        assert other.files() == expected
+        await other.save()
+        await one.bring()
+        assert one.files() == {name: text for name, text in expected.items() if len(text) < 50}
+
+
+async def test_a_file_that_the_media_store_has_lost_is_told(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        one.write("a.txt", "one")
+        one.write("b.txt", "two")
+        await one.save()
+        (lost,) = [path for path in (tmp_path / "media").rglob("*") if path.is_file() and path.read_bytes() == b"one"]
+        lost.unlink()
+        assert "cannot be restored: `a.txt`." in await other.bring()
+        assert other.files() == {"b.txt": "two"}
+
+
+async def test_while_versions_come_faster_than_one_can_be_saved_that_is_told(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, _other):
+        one.write("a.txt", "one")
+
+        async def too_late(change: object) -> None:
+            return None
+
+        with pytest.raises(NotSaved):
+            await one.sync.save(KEY, too_late)
+        await one.save()
+
+
+def test_a_list_of_files_is_read_as_it_was_written_and_no_path_leaves_the_workspace() -> None:
+    file = File("ab" * 32, 3, 0o644, 12)
+    manifest = Manifest({"a b/ü": file, "caf\udce9": file, "l": Link("/etc/passwd"), "d": Folder()})
+    assert load_manifest(dump_manifest(manifest)) == manifest
+    for path in ("../a", "/a", "a//b", "", "a/../b", "a\0b"):
+        with pytest.raises(OSError, match="damaged"):
+            load_manifest(dump_manifest(Manifest({path: file})))
+
+
+def test_merging_keeps_the_bytes_of_both_sides() -> None:
+    """Every combination of two paths, one within the other, on three sides."""
+    choices: list[Entries] = [{}]
+    for name in ("1", "2"):
+        choices += [{"a": File(name * 64, 1, 0o644, 0)}, {"a/b": File(name * 64, 1, 0o644, 0)}, {"a": Link(name)}]
+    choices.append({"a": Folder()})
+    for base in choices:
+        for here in choices:
+            for there in choices:
+                merged = merge(base, here, there).entries
+                paths = set(merged)
+                files = [path for path, entry in merged.items() if not isinstance(entry, Folder)]
+                assert not [path for path in paths for file in files if path.startswith(f"{file}/")]
+                for side, other in ((here, there), (there, here)):
+                    new = [entry for path, entry in side.items() if base.get(path) != entry]
+                    wanted = [entry for entry in new if not isinstance(entry, Folder)]
+                    assert all(entry in merged.values() for entry in wanted), (base, here, there, side is here, other)
