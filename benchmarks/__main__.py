@@ -1,6 +1,7 @@
-"""Measures the gateway against two floors, and the turn loop by itself.
+"""Measures the gateway against two floors, and the turn loop by itself; when they are named, also several workers and
+a large database.
 
-`python -m benchmarks [gateway|loop] [--quick] [--only NAME] [--json FILE]`
+`python -m benchmarks [gateway|loop|workers|large] [--quick] [--only NAME] [--json FILE] [--rows N]`
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.contenders import FLOORS, GATEWAY, KINDS, Failed, Kind
 from benchmarks.install import install
+from benchmarks.large import LARGE, LARGE_DATABASE, SMALL
 from benchmarks.loop import LOOP
 from benchmarks.scenarios import NOT_QUICK, QUICK, SCENARIOS, Bench, Scenario, Sizes
 from benchmarks.table import FLOOR, Row, as_json, as_markdown
+from benchmarks.workers import WORKERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Group:
     scenarios: Mapping[str, Scenario]
     measured: str
     floors: Sequence[str]
+    by_default: bool = True
 
     def table(self, rows: Sequence[Row]) -> str:
         return as_markdown(rows, self.measured, self.floors)
@@ -40,6 +44,8 @@ class Group:
 GROUPS: Mapping[str, Group] = {
     "gateway": Group({**SCENARIOS, "install": install}, "gateway", FLOORS),
     "loop": Group(LOOP, "loop", (FLOOR,)),
+    "workers": Group(WORKERS, "2 workers", ("1 worker", "3 workers"), by_default=False),
+    "large": Group(LARGE_DATABASE, LARGE, (SMALL,), by_default=False),
 }
 
 
@@ -48,11 +54,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="interject-benchmark-") as home:
         kinds: Sequence[Kind] = options.contender or KINDS
         sizes = QUICK if options.quick else Sizes()
+        if options.rows:
+            sizes = replace(sizes, entries=options.rows)
         bench = Bench(Path(home), _log, sizes, kinds, shlex.split(options.gateway) if options.gateway else GATEWAY)
         before, begun = os.getloadavg()[0], time.monotonic()
         tables: dict[str, list[Row]] = {}
         failures: list[str] = []
-        for name in [options.group] if options.group else GROUPS:
+        for name in _groups(options):
             tables[name] = asyncio.run(_measure(bench, _selected(GROUPS[name], options), failures))
     machine = (
         f"Python {platform.python_version()}, {os.cpu_count()} processors, {time.monotonic() - begun:.0f} s; "
@@ -69,6 +77,14 @@ def main() -> int:
     for failure in failures:
         _log(failure)
     return 1 if failures else 0
+
+
+def _groups(options: argparse.Namespace) -> list[str]:
+    """Without a name, those that are run by default, or that have the scenarios asked for."""
+    if options.group:
+        return [options.group]
+    wanted = set(options.only or ())
+    return [name for name, group in GROUPS.items() if (wanted & set(group.scenarios) if wanted else group.by_default)]
 
 
 def _selected(group: Group, options: argparse.Namespace) -> Mapping[str, Scenario]:
@@ -99,7 +115,7 @@ def _log(line: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("group", nargs="?", choices=list(GROUPS), help="only this group")
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions, about a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions, a minute or two for each group")
     parser.add_argument(
         "--only",
         action="append",
@@ -107,6 +123,9 @@ def _options() -> argparse.Namespace:
         help="only this scenario; repeatable",
     )
     parser.add_argument("--contender", action="append", choices=KINDS, help="only this one; repeatable")
+    parser.add_argument(
+        "--rows", type=int, metavar="N", help=f"log entries of the large database, {Sizes().entries:,} by default"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all measurements to this file")
     parser.add_argument(
         "--gateway", metavar="COMMAND", help='the gateway to start instead of this tree, e.g. "interject"'

@@ -120,7 +120,7 @@ async def start(kind: Kind, setup: Setup, home: Path) -> AsyncIterator[Contender
     async with BotApi() as api:
         command = _command(kind, setup, api, home)
         spawned = time.monotonic()
-        process = await spawn(command, _environment(home), output)
+        process = await spawn(command, contender_environment(home), output)
         try:
             yield Contender(kind, api, process, output, spawned, Meter(process.pid))
         finally:
@@ -194,7 +194,7 @@ allow = ["*"]
 """
 
 
-def _environment(home: Path) -> dict[str, str]:
+def contender_environment(home: Path) -> dict[str, str]:
     """Our environment without the variables that would configure a contender."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("INTERJECT_", "OPENAI_"))}
     return kept | {"INTERJECT_HOME": str(home), "NO_PROXY": "127.0.0.1", "PYTHONUNBUFFERED": "1"}

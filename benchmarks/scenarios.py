@@ -21,7 +21,9 @@ LogLine = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Numbers of repetitions."""
+    """Numbers of repetitions. Of the databases: log `entries` of the large one. Of the workers: how many there are,
+    `conversations` that all of them have at once, `load_seconds` of each load, messages per second of the steady one
+    (`steady_rate`), and how often a worker is killed with a short lease (`fail_overs`) and the default one."""
 
     starts: int = 5
     messages: int = 200
@@ -34,9 +36,18 @@ class Sizes:
     interjections: int = 15
     loop_rounds: int = 3
     late_interjections: int = 4
+    entries: int = 10_000_000
+    store_rounds: int = 400
+    workers: tuple[int, ...] = (1, 2, 3)
+    conversations: int = 300
+    load_seconds: float = 20.0
+    steady_rate: float = 10.0
+    fail_overs: int = 4
+    long_fail_overs: int = 1
+    deploys: int = 3
 
 
-QUICK = Sizes(2, 40, 2, 1, 1, 1, 1, False, 3, 2, 2)
+QUICK = Sizes(2, 40, 2, 1, 1, 1, 1, False, 3, 2, 2, 200_000, 100, (1, 2, 3), 150, 6.0, 10.0, 2, 0, 1)
 
 
 @dataclass(slots=True)

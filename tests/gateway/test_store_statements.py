@@ -15,7 +15,7 @@ from sqlalchemy.sql.selectable import CompoundSelect
 from sqlalchemy.sql.visitors import cloned_traverse
 
 import gateway.store
-from benchmarks.postgres import fill
+from benchmarks.seeding import seed
 from tests.engines import engines
 
 pytestmark = pytest.mark.engines("postgresql")
@@ -84,7 +84,7 @@ def test_postgresql_understands_every_statement(file: Path) -> None:
 
 async def test_what_is_run_with_each_message_walks_through_no_large_table(file: Path) -> None:
     """With bound parameters, for which the server makes its plans: a partial index serves only what is written out."""
-    await fill(engines.url(file), conversations=2_000, entries=40_000)
+    await seed(engines.url(file), conversations=2_000, entries=40_000)
     engines.sql(file, "SET plan_cache_mode = force_generic_plan")
     walking, planned = [], 0
     for module, name, statement in statements():

@@ -112,13 +112,14 @@ class Postgres:
 
 
 @contextmanager
-def running(options: tuple[str, ...] = FAST) -> Iterator[Postgres]:
-    """A server of its own, with its data in a temporary folder. Raises `RuntimeError` where there is none."""
+def running(options: tuple[str, ...] = FAST, within: Path | None = None) -> Iterator[Postgres]:
+    """A server of its own, with its data in a temporary folder, in memory or `within` this one. Raises `RuntimeError`
+    where there is none."""
     found = programs()
     if found is None:
         raise RuntimeError(MISSING)
     memory = IN_MEMORY if os.access(IN_MEMORY, os.W_OK | os.X_OK) else None
-    folder = Path(tempfile.mkdtemp(prefix="interject-postgres-", dir=memory))
+    folder = Path(tempfile.mkdtemp(prefix="interject-postgres-", dir=within or memory))
     server = Postgres(found, folder, options=options)
     try:
         folder.chmod(0o755)
