@@ -87,7 +87,7 @@ _background = select(work.c.id).select_from(_with_turn).where(is_running_work, _
 _awaiting = (
     select(work.c.turn, is_running.label("running")).select_from(_with_turn).where(work.c.waited, _turn_left).distinct()
 )
-_has_tasks = exists(select(work.c.id).where(work.c.turn == turns.c.id, is_running_work))
+_has_tasks = turns.c.id.in_(select(work.c.turn).where(is_running_work))
 _is_task = exists(select(sessions.c.key).where(sessions.c.key == turns.c.session, sessions.c.parent.is_not(None)))
 _reserve = (
     update(turns)

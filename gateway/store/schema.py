@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0026"
+REVISION = "0027"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -579,7 +579,7 @@ Index("ix_sessions_archived", sessions.c.channel, sessions.c.last_at, sessions.c
 Index("ix_inbox_waiting", inbox.c.session, inbox.c.id, sqlite_where=is_waiting)
 Index("ix_inbox_refused", inbox.c.channel, inbox.c.sender_id, sqlite_where=is_refused)
 Index("uq_turns_running", turns.c.session, unique=True, sqlite_where=and_(is_running, is_turn))
-Index("ix_turns_aside", turns.c.number, sqlite_where=and_(is_running, is_side_question))
+Index("ix_turns_open", turns.c.number, sqlite_where=is_running)
 Index("ix_turns_deadline", turns.c.deadline, sqlite_where=has_deadline)
 Index("ix_work_going_on", work.c.session, sqlite_where=is_running_work)
 Index("ix_turns_undelivered", turns.c.number, sqlite_where=is_undelivered)

@@ -40,6 +40,9 @@ WITH_EACH_MESSAGE = (
 )
 """The modules whose statements are run with each message or step."""
 
+EVERY_FEW_SECONDS = ("adoption", "deadlines", "health", "pairing", "revocation", "workers")
+"""The modules whose statements each worker runs again and again, also while nothing happens."""
+
 
 def statements() -> Iterator[tuple[str, str, Any]]:
     """Every statement that a module of the store has made in advance, with the module's name and its own."""
@@ -82,13 +85,13 @@ def test_postgresql_understands_every_statement(file: Path) -> None:
     assert read > 150
 
 
-async def test_what_is_run_with_each_message_walks_through_no_large_table(file: Path) -> None:
+async def test_what_is_run_with_each_message_or_every_few_seconds_walks_through_no_large_table(file: Path) -> None:
     """With bound parameters, for which the server makes its plans: a partial index serves only what is written out."""
     await seed(engines.url(file), conversations=2_000, entries=40_000)
     engines.sql(file, "SET plan_cache_mode = force_generic_plan")
     walking, planned = [], 0
     for module, name, statement in statements():
-        made = prepared(statement) if module in WITH_EACH_MESSAGE else None
+        made = prepared(statement) if module in WITH_EACH_MESSAGE + EVERY_FEW_SECONDS else None
         if made is None or getattr(statement, "whereclause", None) is None:
             continue
         sql, count = made
