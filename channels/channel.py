@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -231,6 +232,49 @@ class ExclusiveChannel(Protocol):
 
     def use_lease(self, lease: Lease) -> None:
         """Called before `listen`, which is cancelled when the lease is lost, and called again with the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of the `count` connections among which a platform splits the events of an account; their `number`s begin
+    with 0."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+ListenOn = Callable[[Shard, Lease, Deliver], Coroutine[Any, Any, None]]
+"""Listens on one connection until cancelled."""
+
+
+class Shards(Protocol):
+    """The connections of an account that this worker has: others may have the rest."""
+
+    async def listen(self, count: int, listen: ListenOn, deliver: Deliver) -> None:
+        """Calls `listen` for each of the `count` connections that are this worker's part, which changes as workers come
+        and go, until cancelled. Where others listen with a larger number of connections, that is the number; those of
+        a smaller one end first. Raises what `listen` raises."""
+
+    def turn(self, name: str) -> AbstractAsyncContextManager[Lease]:
+        """Waits until nobody else, in any worker, has the account's turn of this name, and holds it."""
+
+
+@runtime_checkable
+class ShardedChannel(Protocol):
+    """A channel whose platform splits an account's events among as many connections as it asks for, and gives each
+    part to one connection only: workers share them."""
+
+    name: str
+
+    @property
+    def connector(self) -> str:
+        """Names the account, the same in each worker and without a secret."""
+
+    def use_shards(self, shards: Shards) -> None:
+        """Called before `listen`."""
 
 
 @runtime_checkable

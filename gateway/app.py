@@ -419,6 +419,10 @@ class Gateway:
             for name, channel in self.channels.items()
         }
 
+    def channel_connections(self) -> dict[str, int]:
+        """By channel to which not every worker listens, with how many connections this one does."""
+        return self._listeners.connections()
+
     async def __aenter__(self) -> Gateway:
         for channel in self._own_channels:
             self._stack.push_async_callback(channel.aclose)

@@ -26,12 +26,14 @@ from channels.channel import (
     Lease,
     Ledger,
     RetryLater,
+    Shard,
+    Shards,
     Undeliverable,
     Unreachable,
 )
 from channels.discord import limits
 from channels.discord.api import Rest, discord_errors, only_logged, token_rejected
-from channels.discord.connection import IDENTIFY_INTERVAL, Connection, saved_session, wanted_intents
+from channels.discord.connection import Connection, OtherShards, saved_session, wanted_intents
 from channels.discord.content import readable
 from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, guild_channel
@@ -42,6 +44,8 @@ from channels.discord.parse import ARGUMENTS, Bot, Json, author, is_said, member
 from channels.discord.progress import Progress
 from channels.discord.proxies import Proxies
 from channels.discord.readers import can_read
+from channels.discord.shards import AllShards
+from channels.discord.starts import IDENTIFY_INTERVAL, SessionStarts, StartLimits, start_limits
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
@@ -83,6 +87,9 @@ _POSSIBLE_BEFORE: dict[MessageState, tuple[MessageState, ...]] = {
 
 MAX_FOUND = 100
 """Members in the result of a search, which also matches the beginnings of nicknames."""
+
+ONLY = Shard(0, 1)
+"""All events of an account."""
 
 _MAX_ATTEMPTS = 4
 _MAX_WAIT = 1.0
@@ -135,11 +142,12 @@ class DiscordChannel:
         self._interactions = Interactions()
         self._roles = MemberRoles(self._ask)
         self._directory = Directory("")
-        self._inbound: Inbound | None = None
+        self._inbounds: dict[int, Inbound] = {}
+        """By the number of the shard."""
         # Only who has the token can know it.
         self._connector = f"discord:{hashlib.sha256(token.encode()).hexdigest()[:16]}"
-        self._lease: Lease | None = None
-        self._troubles: dict[str, str] = {}
+        self._shards: Shards = AllShards()
+        self._troubles: dict[tuple[str, Shard], str] = {}
 
     async def aclose(self) -> None:
         """Nobody waits for an answer in vain: what has none yet is answered later, in a message of its own."""
@@ -158,34 +166,71 @@ class DiscordChannel:
     @property
     def skipped(self) -> int:
         """How many events could not be read."""
-        return self._inbound.skipped if self._inbound else 0
+        return sum(inbound.skipped for inbound in self._inbounds.values())
 
     # --- inbound ---
 
     @property
-    def connector(self) -> str | None:
-        """Each connection of an account gets all events: https://discord.com/developers/docs/events/gateway"""
+    def connector(self) -> str:
+        """Each connection of an account gets all events of its shard: https://discord.com/developers/docs/events/gateway"""
         return self._connector
 
-    def use_lease(self, lease: Lease) -> None:
-        self._lease = lease
+    def use_shards(self, shards: Shards) -> None:
+        self._shards = shards
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
-        """Survives everything but a rejected token or intent. Goes on with the session that the lease has, if Discord
-        still knows it; otherwise reads in each channel what was missed."""
+        """Survives everything but a rejected token or intent. Goes on with the sessions that the leases have, if
+        Discord still knows them; otherwise reads in each channel what was missed."""
         self._menu = commands
         me = await self._call_until_answered(Route("GET", "/users/@me"))
         bot = Bot(self.name, str(me["id"]))
         log.info("%s: this is @%s", self.name, me["username"])
         self._directory = Directory(bot.account)
-        cursors = MessageCursors(self._cursors)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen_on_all(bot, deliver, tasks))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            self._troubles.clear()
+            self.problem = ""
+
+    async def _listen_on_all(self, bot: Bot, deliver: Deliver, tasks: asyncio.TaskGroup) -> None:
+        """With as many connections as Discord wants, or as this worker has of them."""
+        trouble = partial(self._set_trouble, "starts")
+        starts = SessionStarts(self.name, self._shards, self._start_limits, self._identify_interval, trouble, tasks)
+        count, backoff = 0, Backoff()
+        while True:
+            limits = await starts.limits()
+            if limits.shards != count:
+                # The same number is refused again only if Discord is at odds with itself.
+                count, backoff = limits.shards, Backoff(first=self._identify_interval)
+            try:
+                await self._shards.listen(count, partial(self._listen_on, bot, starts), deliver)
+            except OtherShards as error:
+                log.warning("%s: %s; asking how many connections it wants now", self.name, error)
+                await backoff.pause()
+
+    async def _start_limits(self) -> StartLimits:
+        try:
+            return start_limits(await self._call_until_answered(Route("GET", "/gateway/bot")))
+        except Undeliverable as error:
+            log.warning("%s: how many connections Discord wants is not known: %s", self.name, error)
+        except MALFORMED:
+            log.exception("%s: how many connections Discord wants cannot be read", self.name)
+        return StartLimits()
+
+    async def _listen_on(self, bot: Bot, starts: SessionStarts, shard: Shard, lease: Lease, deliver: Deliver) -> None:
+        """One connection. That of the first shard also registers the commands."""
+        self._directory.forget(shard)
+        cursors = MessageCursors(self._cursors, shard)
         await cursors.load()
-        lease, intents = self._lease, wanted_intents(reactions=self._reaction_answers)
-        session = None if lease is None else saved_session(lease.state, intents)
+        intents = wanted_intents(reactions=self._reaction_answers)
+        session = saved_session(lease.state, intents)
         progress = Progress((session and session.sequence) or 0)
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._inbound = Inbound(
+                inbound = self._inbounds[shard.number] = Inbound(
                     bot,
                     self._rest,
                     self._directory,
@@ -195,41 +240,43 @@ class DiscordChannel:
                     cursors,
                     progress,
                     deliver,
-                    partial(self._set_trouble, "store"),
+                    partial(self._set_trouble, "store", shard=shard),
                     tasks,
                 )
                 connection = Connection(
                     self.name,
                     self._rest,
                     self._gateway_url,
-                    self._inbound.receive,
-                    self._inbound.drained,
-                    partial(self._set_trouble, "connection"),
-                    self._identify_interval,
+                    inbound.receive,
+                    inbound.drained,
+                    partial(self._set_trouble, "connection", shard=shard),
+                    starts,
+                    shard=shard,
                     intents=intents,
                     progress=progress,
                     session=session,
-                    may_connect=(lambda: True) if lease is None else lease.is_held,
+                    may_connect=lease.is_held,
                 )
                 tasks.create_task(self._receive(connection))
                 tasks.create_task(cursors.run())
-                tasks.create_task(self._register_menu())
-                if lease is not None:
-                    tasks.create_task(_keep_saved(connection, progress, lease))
+                tasks.create_task(_keep_saved(connection, progress, lease))
+                if shard.number == 0:
+                    tasks.create_task(self._register_menu())
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
-            self._troubles.clear()
-            self.problem = ""
+            for part in ("store", "connection"):
+                self._set_trouble(part, "", shard=shard)
             await cursors.save()
 
     async def _receive(self, connection: Connection) -> None:
         async with connection:
             await connection.listen()
 
-    def _set_trouble(self, part: str, problem: str) -> None:
+    def _set_trouble(self, part: str, problem: str, *, shard: Shard = ONLY) -> None:
         """The current problem of one part, "" for none."""
-        self._troubles[part] = problem
+        about = f"shard {shard}: " if problem and shard.count > 1 else ""
+        self._troubles[part, shard] = f"{about}{problem}"
         self.problem = next(filter(None, self._troubles.values()), "")
 
     async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
@@ -435,7 +482,7 @@ class DiscordChannel:
 
     def _is_own_or_command(self, id: str) -> bool:
         """A command has no message; a pressed button's message is the bot's own."""
-        return id in self._interactions or (self._inbound is not None and self._inbound.is_own(id))
+        return id in self._interactions or any(inbound.is_own(id) for inbound in self._inbounds.values())
 
     async def _react(self, method: str, status: MessageStatus, emoji: str) -> None:
         """Raises `RetryLater`."""

@@ -16,10 +16,11 @@ import yarl
 from discord.gateway import DiscordWebSocket, ReconnectWebSocket
 
 from channels.backoff import Backoff
-from channels.channel import ChannelRejected
+from channels.channel import ChannelRejected, Shard
 from channels.discord.api import Rest, token_rejected
 from channels.discord.parse import Json
 from channels.discord.progress import Progress
+from channels.discord.starts import SessionStarts, Turn
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,6 @@ EVENTS = (
 
 REACTIONS = "MESSAGE_REACTION_ADD"
 """Only comes where it was asked for."""
-
-IDENTIFY_INTERVAL = 5.0
-"""https://discord.com/developers/docs/events/gateway#rate-limiting: seconds between two new sessions."""
 
 _OPEN_TIMEOUT = 60.0
 _MAX_EMPTY = 2
@@ -67,6 +65,15 @@ Receive = Callable[[Event], None]
 
 class Behind(Exception):
     """Events arrive faster than they can be stored: the session is dropped, and missed messages are read later."""
+
+
+class OtherShards(Exception):
+    """Discord wants another number of connections than there are: the code 4010 or 4011 of
+    https://discord.com/developers/docs/topics/opcodes-and-status-codes#gateway-gateway-close-event-codes"""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"Discord closed the connection with the code {code}")
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +119,24 @@ class Connection(discord.Client):
         receive: Receive,
         drained: Callable[[], Awaitable[None]],
         problem: Callable[[str], None],
-        identify_interval: float,
+        starts: SessionStarts,
         *,
+        shard: Shard,
         intents: discord.Intents,
         progress: Progress,
         session: Session | None = None,
         may_connect: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`drained` returns when `receive` would not raise `Behind`; `identify_interval` is in seconds. `session` is
-        one that another process has left, `progress` that of `receive`. No connection is opened unless
+        """`drained` returns when `receive` would not raise `Behind`; `starts` says when a session may begin. `session`
+        is one that another process has left, `progress` that of `receive`. No connection is opened unless
         `may_connect`."""
-        flags = discord.MemberCacheFlags.none()
-        super().__init__(intents=intents, max_messages=None, member_cache_flags=flags, chunk_guilds_at_startup=False)
+        super().__init__(
+            intents=intents,
+            max_messages=None,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            chunk_guilds_at_startup=False,
+            shard_count=shard.count,
+        )
         self.http = self._connection.http = rest
         self._connection.parsers = {event: partial(self._received, event) for event in (*EVENTS, REACTIONS)}
         self._name = name
@@ -138,8 +151,9 @@ class Connection(discord.Client):
         self._may_connect = may_connect
         self._established = False
         self._replaying = False
-        self._identify_interval = identify_interval
-        self._identified = -identify_interval
+        self._starts = starts
+        self._turn: Turn | None = None
+        self._shard = shard
 
     async def close(self) -> None:
         """Discord keeps the session; with the code 1000 it would end it."""
@@ -157,17 +171,24 @@ class Connection(discord.Client):
         return {"session": session.id, "sequence": sequence, "url": url, "intents": intents}
 
     async def listen(self) -> None:
-        """Receives events until cancelled. Raises `ChannelRejected`."""
+        """Receives events until cancelled. Raises `ChannelRejected` or `OtherShards`."""
         backoff, empty, failures, short = Backoff(), 0, 0, 0
         while True:
             if not self._may_connect():
                 await Backoff().pause()
                 continue
+            if self._session is None:
+                self._turn = await self._starts.begin(self._shard.number)
+                if not self._may_connect():
+                    self._end_turn()
+                    continue
             self._established, self._replaying = False, self._session is not None
             began = time.monotonic()
             try:
                 opened = await self._connect_once()
             except discord.ConnectionClosed as error:
+                if error.code in (4010, 4011):
+                    raise OtherShards(error.code) from error
                 raise self._rejection(error) from error
             failures, empty = (0, 0) if self._established else (failures + 1, empty + opened)
             if empty >= _MAX_EMPTY or failures >= _MAX_RESUMES:
@@ -184,14 +205,10 @@ class Connection(discord.Client):
     async def _connect_once(self) -> bool:
         """One connection, until it ends. Returns whether it was opened. Raises `discord.ConnectionClosed`."""
         session, opened = self._session, False
-        if session is None:
-            await asyncio.sleep(self._identified + self._identify_interval - time.monotonic())
         try:
             async with asyncio.timeout(_OPEN_TIMEOUT):
                 socket = await self._open(session)
             opened = True
-            if session is None:
-                self._identified = time.monotonic()
             while True:
                 await socket.poll_event()
         except ReconnectWebSocket as error:
@@ -212,15 +229,32 @@ class Connection(discord.Client):
             log.exception("%s: the gateway sent data that cannot be read", self._name)
             self._save_session(keep=True)
         finally:
+            self._end_turn()
             await self.close()
         return opened
 
     async def _open(self, session: Session | None) -> DiscordWebSocket:
         if session is None:
-            return await self._socket_class.from_client(self, initial=True, gateway=self._url)
+            return await self._socket_class.from_client(self, initial=True, gateway=self._url, shard_id=self._shard_id)
         return await self._socket_class.from_client(
-            self, gateway=session.url, session=session.id, sequence=session.sequence, resume=True
+            self,
+            gateway=session.url,
+            shard_id=self._shard_id,
+            session=session.id,
+            sequence=session.sequence,
+            resume=True,
         )
+
+    @property
+    def _shard_id(self) -> int | None:
+        """https://discord.com/developers/docs/events/gateway#sharding. A bot with one connection names none."""
+        return None if self._shard.count == 1 else self._shard.number
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            # A socket may have asked for a session, whatever became of it.
+            self._turn.end(used=self._socket is not None)
+            self._turn = None
 
     def _opened(self, socket: DiscordWebSocket) -> None:
         # Set before the handshake, so that it is closed whenever the channel is stopped.
@@ -237,12 +271,13 @@ class Connection(discord.Client):
         if event in ("READY", "RESUMED"):
             self._established, self._replaying = True, False
             self._save_session(keep=True)
+            self._end_turn()
             self._problems("")
         sequence = self._socket.sequence if self._socket is not None else None
         self._receive(Event(event, data, sequence or 0, self._replaying))
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
-        """The library would wait for five seconds; `_connect_once` has waited already."""
+        """The library would wait for five seconds; `listen` has waited already."""
 
     def _rejection(self, error: discord.ConnectionClosed) -> ChannelRejected:
         match error.code:

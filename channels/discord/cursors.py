@@ -5,21 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from channels.channel import Cursors, NotStored
+from channels.channel import Cursors, NotStored, Shard
+from channels.discord.snowflakes import shard_number
 
 log = logging.getLogger(__name__)
 
 SAVE_INTERVAL = 1.0
 """Minimum seconds between two writes."""
 
-_DIRECT = " direct"
+_DIRECT = "direct"
+_GUILD = "guild="
+"""Marks after a stored position, with spaces between. Only an account with several shards needs the guild."""
 
 
 class MessageCursors:
-    """By channel id: the newest message before which none is open. A message is open from `begin` until `done`."""
+    """By channel id: the newest message before which none is open. A message is open from `begin` until `done`. Of the
+    channels of one shard: the others change where that listens."""
 
-    def __init__(self, cursors: Cursors) -> None:
+    def __init__(self, cursors: Cursors, shard: Shard) -> None:
         self._cursors = cursors
+        self._shard = shard
+        self._guilds: dict[str, str] = {}
         self._newest: dict[str, int] = {}
         self._open: dict[str, set[int]] = {}
         self._held: dict[str, int] = {}
@@ -29,9 +35,14 @@ class MessageCursors:
 
     async def load(self) -> None:
         for chat, stored in (await self._cursors.load()).items():
-            if stored.endswith(_DIRECT):
+            position, *marks = stored.split()
+            guild = next((mark.removeprefix(_GUILD) for mark in marks if mark.startswith(_GUILD)), "")
+            if (guild or _DIRECT in marks) and shard_number(guild, self._shard.count) != self._shard.number:
+                continue
+            if _DIRECT in marks:
                 self._direct.add(chat)
-            self._newest[chat] = max(self._newest.get(chat, 0), int(stored.removesuffix(_DIRECT)))
+            self.note_guild(chat, guild)
+            self._newest[chat] = max(self._newest.get(chat, 0), int(position))
 
     def position(self, chat: str) -> int | None:
         """The id of the message up to which all are stored; None for an unknown channel."""
@@ -40,19 +51,25 @@ class MessageCursors:
         return min([newest, *(id - 1 for id in self._open.get(chat, ())), self._held.get(chat, newest)])
 
     def newest(self) -> int | None:
-        """The newest message id of all channels; None when nothing was ever read."""
+        """The newest message id of all its channels; None when nothing was ever read."""
         return max(self._newest.values(), default=None)
 
     def direct_chats(self) -> tuple[str, ...]:
         return tuple(self._direct)
 
-    def begin(self, chat: str, id: int, *, direct: bool) -> None:
+    def begin(self, chat: str, id: int, guild: str) -> None:
+        """`guild`: "" in a direct chat."""
         if chat not in self._newest:
             # Earlier messages are not for us.
             self._newest[chat] = id - 1
-        if direct:
+        if not guild:
             self._direct.add(chat)
+        self.note_guild(chat, guild)
         self._open.setdefault(chat, set()).add(id)
+
+    def note_guild(self, chat: str, guild: str) -> None:
+        if guild.isdecimal() and self._shard.count > 1:
+            self._guilds[chat] = guild
 
     def done(self, chat: str, id: int) -> None:
         still_open = self._open.get(chat, set())
@@ -93,7 +110,7 @@ class MessageCursors:
     async def save(self) -> None:
         self._unsaved.clear()
         changed, self._changed = self._changed, set()
-        positions = {chat: f"{id}{_DIRECT * (chat in self._direct)}" for chat in changed if (id := self.position(chat))}
+        positions = {chat: self._stored(chat, id) for chat in changed if (id := self.position(chat))}
         if not positions:
             return
         try:
@@ -102,6 +119,11 @@ class MessageCursors:
             log.warning("read positions could not be stored, trying again: %s", error)
             self._changed |= changed
             self._unsaved.set()
+
+    def _stored(self, chat: str, id: int) -> str:
+        direct = [_DIRECT] if chat in self._direct else []
+        guild = [_GUILD + self._guilds[chat]] if chat in self._guilds else []
+        return " ".join([str(id), *direct, *guild])
 
     def _mark_changed(self, chat: str) -> None:
         self._changed.add(chat)

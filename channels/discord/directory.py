@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from channels.channel import Shard
+from channels.discord.snowflakes import shard_number
+
 Json = dict[str, Any]
 
 _THREADS = frozenset({10, 11, 12})
@@ -55,6 +58,15 @@ class Directory:
     roles: dict[str, str] = field(default_factory=dict)
     own_roles: set[str] = field(default_factory=set)
     guilds: set[str] = field(default_factory=set)
+
+    def forget(self, shard: Shard) -> None:
+        """What was learnt of the servers of this shard may have changed since."""
+        self.guilds = {id for id in self.guilds if shard_number(id, shard.count) != shard.number}
+        self.channels = {
+            id: channel
+            for id, channel in self.channels.items()
+            if shard_number(channel.guild, shard.count) != shard.number
+        }
 
     def knows(self, channel: str, guild: str) -> bool:
         return channel in self.channels and guild in self.guilds

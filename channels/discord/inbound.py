@@ -148,12 +148,14 @@ class Inbound:
             case "CHANNEL_CREATE" | "THREAD_CREATE":
                 for channel in learnt:
                     if channel.has_messages and self._cursors.position(channel.id) is None:
+                        self._cursors.note_guild(channel.id, channel.guild)
                         self._cursors.advance(channel.id, int(channel.id) - 1)
 
     def _check_missed(self, channel: GuildChannel, sequence: int) -> None:
         """Reads what was missed in a channel that the new session lists."""
         if not channel.has_messages or channel.id in self._queued:
             return
+        self._cursors.note_guild(channel.id, channel.guild)
         read = self._cursors.position(channel.id)
         if read is None:
             # A channel created while the bot was offline is read from its beginning; in others no old messages.
@@ -191,7 +193,7 @@ class Inbound:
     def _open(self, chat: str, event: Event) -> None:
         """The message is open from now on. Raises `Behind`."""
         if event.name == "MESSAGE_CREATE":
-            self._cursors.begin(chat, int(event.data["id"]), direct=not event.data.get("guild_id"))
+            self._cursors.begin(chat, int(event.data["id"]), str(event.data.get("guild_id") or ""))
         if len(self._deliveries) + self._queued_count >= _MAX_BACKLOG:
             raise Behind
 

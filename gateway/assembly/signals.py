@@ -142,4 +142,5 @@ async def _state(gateway: Gateway) -> State:
         # One that has ended is told as 0, so that a graph does not keep its last value.
         {state: states[state] for state in get_args(WorkerState)} if workers else {},
         next((each.left for each in workers if each.id == gateway.store.worker), None),
+        gateway.channel_connections(),
     )

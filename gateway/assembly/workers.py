@@ -38,6 +38,16 @@ async def join_workers(
             lease.look_again()
             connectors.look()
 
-        bus = PostgresBus(settings.url, store.worker, watch=watch, look_again=look_again, renewal=settings.lease / 2)
-        connectors = StoredConnectors(store, is_alive=lease.is_current, released=bus.released)
+        def give_up(connector: str) -> None:
+            connectors.give_up(connector)
+
+        bus = PostgresBus(
+            settings.url,
+            store.worker,
+            watch=watch,
+            look_again=look_again,
+            asked=give_up,
+            renewal=settings.lease / 2,
+        )
+        connectors = StoredConnectors(store, is_alive=lease.is_current, released=bus.released, ask_for=bus.ask_for)
         yield Workers(bus, connectors, lease)

@@ -50,6 +50,10 @@ MAX_SETTLED = 5_000
 """For so many seconds a worker remembers that a turn has ended or parked here, and so many of them."""
 
 
+def unasked(connector: str) -> None:
+    """Nothing can be asked for."""
+
+
 class PostgresBus:
     """Implements `gateway.bus.Bus`."""
 
@@ -60,14 +64,16 @@ class PostgresBus:
         *,
         watch: Callable[[BusEvent], None] = unwatched,
         look_again: Callable[[], None],
+        asked: Callable[[str], None] = unasked,
         backlog: int = BACKLOG,
         renewal: float = RENEWAL,
     ) -> None:
         """`worker` is this process's name in the store. `watch` is told of this process's own events, as in
         `LocalBus`. `look_again` is called when notifications may have been lost, and every `renewal` seconds; it never
-        waits and never raises."""
+        waits and never raises. `asked` is called with each connector that another worker asks this one for."""
         self._worker = worker
         self._look_again = look_again
+        self._asked = asked
         self._renewal = renewal
         self._local = LocalBus(backlog=backlog, watch=watch)
         self._dispatcher: TurnDispatcher | None = None
@@ -127,6 +133,11 @@ class PostgresBus:
 
     def released(self) -> None:
         self._tell(wire.Released())
+
+    def ask_for(self, connector: str) -> None:
+        """Says that this worker would like to have the connector, of whose kind the holder has more. Never waits, never
+        raises; it may be lost."""
+        self._tell(wire.Wanted(connector))
 
     def publish(self, event: BusEvent) -> None:
         self._local.publish(event)
@@ -279,6 +290,8 @@ class PostgresBus:
                 self._note_watches(sender, sessions, again=again)
             case wire.Released():
                 self._look_again()
+            case wire.Wanted(connector):
+                self._asked(connector)
             case wire.Hello(new):
                 if new:
                     self._tell(wire.Hello())

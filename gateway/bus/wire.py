@@ -101,6 +101,14 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """As `PostgresBus.ask_for`."""
+
+    connector: str
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The sender is there. `new`: it has begun to listen, and knows nobody."""
 
@@ -108,7 +116,7 @@ class Hello:
     session: str = ""
 
 
-Message = Wake | Stop | Happened | Untold | Watch | Released | Hello
+Message = Wake | Stop | Happened | Untold | Watch | Released | Wanted | Hello
 """What is about no session in particular has the session ""."""
 
 
@@ -120,7 +128,7 @@ class Notification:
 
 
 _PLAIN: dict[str, TypeAdapter[Any]] = {
-    kind.__name__: TypeAdapter(kind) for kind in (Wake, Stop, Untold, Watch, Released, Hello)
+    kind.__name__: TypeAdapter(kind) for kind in (Wake, Stop, Untold, Watch, Released, Wanted, Hello)
 }
 _EVENTS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 from agent.interrupt import Interrupted, cancel_and_wait, race
-from channels.channel import Channel, CommandHelp, ExclusiveChannel, Lease, NotStored
-from channels.message import Deliver, InboundMessage, Receipt
-from gateway.lifecycle.connectors import Connectors, connector_of
+from channels.channel import Channel, CommandHelp, ExclusiveChannel, ShardedChannel
+from channels.message import Deliver
+from gateway.lifecycle.connectors import Connectors, connector_of, while_held
+from gateway.lifecycle.shards import SharedShards
 from gateway.lifecycle.supervision import listen
 from gateway.observations import Observations
 
@@ -20,8 +21,8 @@ Commands = Callable[[], tuple[CommandHelp, ...]]
 
 class Listeners:
     def __init__(self, channels: Mapping[str, Channel], observations: Observations, connectors: Connectors) -> None:
-        """`channels` are those to listen on, by name; it may change, see `follow`. Where a channel needs one of the
-        `connectors`, it is listened on while this worker holds that."""
+        """`channels` are those to listen on, by name; it may change, see `follow`. Where a channel needs `connectors`,
+        it is listened on, or to a part of it, while this worker holds one."""
         self._channels = channels
         self._observations = observations
         self._connectors = connectors
@@ -46,6 +47,11 @@ class Listeners:
         """Whether it does, or waits for another worker to end."""
         return any(not task.done() for task in self.at_work_on(channel))
 
+    def connections(self) -> dict[str, int]:
+        """By channel for which a connector is needed, how many of them this worker holds."""
+        names = {name: connector_of(channel) for name, channel in self._channels.items()}
+        return {name: len(self._connectors.held(connector)) for name, connector in names.items() if connector}
+
     def at_work_on(self, channel: Channel) -> frozenset[asyncio.Task[None]]:
         """The task that listens on the channel."""
         return frozenset(task for listened, task in self._listening.values() if listened is channel)
@@ -67,6 +73,14 @@ class Listeners:
                 self._closing = True
 
     async def _listen(self, channel: Channel, deliver: Deliver, commands: Commands) -> None:
+        if isinstance(channel, ShardedChannel):
+            shards = SharedShards(channel.connector, self._connectors)
+            channel.use_shards(shards)
+            try:
+                return await self._listen_once(channel, deliver, commands)
+            finally:
+                if not self._is_kept(channel.connector):
+                    await shards.release()
         if not isinstance(channel, ExclusiveChannel) or (connector := channel.connector) is None:
             return await self._listen_once(channel, deliver, commands)
         try:
@@ -74,7 +88,7 @@ class Listeners:
                 lease = await self._connectors.take(connector)
                 channel.use_lease(lease)
                 try:
-                    return await race(self._listen_once(channel, _while_held(deliver, lease), commands), lease.lost())
+                    return await race(self._listen_once(channel, while_held(deliver, lease), commands), lease.lost())
                 except Interrupted:
                     log.warning("%s: another worker listens from now on", channel.name)
                     self.problems.pop(channel.name, None)
@@ -99,16 +113,3 @@ class Listeners:
 
     def _is_former(self, name: str, channel: Channel) -> bool:
         return self._channels.get(name) is not channel
-
-
-def _while_held(deliver: Deliver, lease: Lease) -> Deliver:
-    """`deliver`, for as long as this worker holds the lease: afterwards the platform gives the message to the next
-    holder. That one may lose the lease between this check and the commit does no harm: a message that arrives twice is
-    stored once."""
-
-    async def deliver_as_holder(message: InboundMessage) -> Receipt | None:
-        if not lease.is_held():
-            raise NotStored("another worker listens on this channel now")
-        return await deliver(message)
-
-    return deliver_as_holder

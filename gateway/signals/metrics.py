@@ -59,7 +59,8 @@ class _Turn:
 @dataclass(frozen=True, slots=True)
 class State:
     """What is asked at a scrape. `backlog` None: the store does not answer. `workers` are those of the database by
-    state, and `lease` the seconds that are left of this one's; None where it needs none."""
+    state, and `lease` the seconds that are left of this one's; None where it needs none. `connections` are those with
+    which it listens, by channel where one connection is for one worker only."""
 
     running: int
     queued: int
@@ -69,6 +70,7 @@ class State:
     version: str
     workers: Mapping[str, int] = field(default_factory=dict)
     lease: float | None = None
+    connections: Mapping[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -124,7 +126,9 @@ class Metrics:
         )
         self.replies = self._counter("replies", "Replies that were delivered, or not.", "channel", "outcome")
         self.delays = self._counter("reply_delays", "Attempts at delivery that are made again later.", "channel")
-        self.limited = self._counter("rate_limited", "Requests that the platform refused (429).", "channel")
+        self.limited = self._counter(
+            "rate_limited", "Times that the platform put off a reply or a status (429).", "channel"
+        )
         self.failures = self._counter("channel_failures", "Failures after which a channel begins again.", "channel")
         self.reconnects = self._counter("channel_reconnects", "Times that a channel worked again.", "channel")
         self.commit_time = self._histogram("store_commit_seconds", "Duration of transactions that write.", QUICK)
@@ -140,6 +144,9 @@ class Metrics:
         self.inbox_age = self._gauge("inbox_oldest_seconds", "Age of the oldest of them.", "channel")
         self.replies_waiting = self._gauge("replies_waiting", "Replies that are not shown completely yet.")
         self.channel_up = self._gauge("channel_up", "1 if the channel listens and works, else 0.", "channel")
+        self.connections = self._gauge(
+            "channel_connections", "Connections with which this worker listens, where workers share them.", "channel"
+        )
         self.store_up = self._gauge("store_up", "1 if the store answers, else 0.")
         self.workers = self._gauge("workers", "Workers of the database, as this one sees them.", "state")
         self.lease = self._gauge("lease_seconds", "What is left of this worker's lease.")
@@ -199,6 +206,7 @@ class Metrics:
         self.queued.values[()] = state.queued
         self.replies_waiting.values[()] = state.replies
         self.channel_up.values = {(name,): float(not problem) for name, problem in state.channels.items()}
+        self.connections.values = {(name,): count for name, count in state.connections.items()}
         self.store_up.values[()] = float(state.backlog is not None)
         waiting = {} if state.backlog is None else state.backlog.inbox
         self.parked.values = {} if state.backlog is None else {(): state.backlog.parked}

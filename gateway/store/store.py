@@ -257,6 +257,7 @@ class Store:
     list_workers = writes(workers.listed, apart("workers"))
     drain_worker = writes(workers.drain_beside_others, of_workers)
     take_lease = writes_as_worker(workers.take_lease, apart("leases"))
+    lease_holders = writes(workers.lease_holders, apart("leases"))
     release_lease = writes_as_worker(workers.release_lease, apart("leases"))
     save_lease_state = writes_as_worker(workers.save_lease_state, apart("leases"))
     own_stops = writes_as_worker(workers.stops, apart("workers"))

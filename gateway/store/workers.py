@@ -55,6 +55,9 @@ def _now_in_postgresql(element: _Now, compiler: Any, **kwargs: Any) -> str:
     return "extract(epoch from clock_timestamp())"
 
 
+TURN = "turn:"
+"""Begins the names of leases with which nobody listens: workers take turns at something."""
+
 DrainOutcome = Literal["told", "gone", "last"]
 """`gone`: there is no such worker. `last`: no other one would go on, so it was not told to end."""
 
@@ -135,7 +138,15 @@ _take = _new.on_conflict_do_update(
 _held = (leases.c.name == bindparam("of_name")) & (leases.c.worker == bindparam("own"))
 _release = update(leases).where(_held).values(worker="")
 _save = update(leases).where(_held).values(state=bindparam("new_state"))
-_leases = select(leases.c.name, leases.c.worker).order_by(leases.c.name)
+_leases = select(leases.c.name, leases.c.worker).where(~leases.c.name.startswith(TURN)).order_by(leases.c.name)
+_held_by_living = (
+    select(leases.c.name, leases.c.worker)
+    .where(
+        (leases.c.name == bindparam("account")) | leases.c.name.startswith(bindparam("parts")),
+        _holder_is_alive,
+    )
+    .order_by(leases.c.name)
+)
 
 
 def is_alive(worker: ColumnElement[str] | Any) -> ColumnElement[bool]:
@@ -236,6 +247,12 @@ def take_lease(connection: Connection, worker: str, name: str) -> Lease | None:
         return None
     row = connection.execute(_take, {"name": name, "own": worker, "state": {}}).first()
     return None if row is None else Lease(row.name, row.epoch, row.state)
+
+
+def lease_holders(connection: Connection, account: str) -> dict[str, str]:
+    """The workers, all alive, that hold this connector or one whose name goes on with ":", by its name."""
+    rows = connection.execute(_held_by_living, {"account": account, "parts": f"{account}:"})
+    return {row.name: row.worker for row in rows}
 
 
 def release_lease(connection: Connection, worker: str, name: str) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from channels.channel import ListenOn, Shard
 from channels.discord.channel import DiscordChannel
-from channels.message import InboundMessage, Receipt
+from channels.discord.shards import AllShards
+from channels.message import Deliver, InboundMessage, Receipt
 from tests.channels.test_discord_channel import COMMANDS, Inbox, Shelfmark, account, reply_in, text
 from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Shelf
@@ -40,6 +42,18 @@ class Seat:
             await self.saved.wait_for(lambda: self.state)
 
 
+class OneSeat(AllShards):
+    """The only shard, with that lease."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__()
+        self._seat = seat
+
+    async def listen(self, count: int, listen: ListenOn, deliver: Deliver) -> None:
+        assert count == 1
+        await listen(Shard(0, 1), self._seat, deliver)
+
+
 @dataclass
 class Workers:
     """All have the cursors and the inbox of one database."""
@@ -53,7 +67,7 @@ class Workers:
     async def listening(self, **options: Any) -> AsyncIterator[DiscordChannel]:
         """One of them listens."""
         channel = account(self.discord, Shelf(), self.cursors, **options)
-        channel.use_lease(self.lease)
+        channel.use_shards(OneSeat(self.lease))
         count = self._sessions()
         try:
             async with asyncio.TaskGroup() as tasks:

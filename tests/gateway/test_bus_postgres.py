@@ -24,7 +24,7 @@ from gateway.bus import (
     wire,
 )
 from gateway.bus.bus import MessageReceiver, TurnDispatcher
-from gateway.bus.postgres import PostgresBus
+from gateway.bus.postgres import PostgresBus, unasked
 from gateway.store.records import Busy
 from tests.engines import engines
 from tests.gateway.bus_contract import ADDRESS, HERE, BusContract, Gateway, OpenBus, read, started
@@ -52,11 +52,12 @@ async def two_workers(
     *,
     backlog: int = 100,
     look_again: Callable[[], None] = nothing,
+    asked: Callable[[str], None] = unasked,
     renewal: float = 30.0,
 ) -> AsyncIterator[tuple[PostgresBus, PostgresBus]]:
-    """Two buses that know each other; `look_again` is the second one's."""
+    """Two buses that know each other; `look_again` and `asked` are the second one's."""
     one = PostgresBus(url, "one", look_again=nothing, backlog=backlog, renewal=renewal)
-    other = PostgresBus(url, "other", look_again=look_again, backlog=backlog, renewal=renewal)
+    other = PostgresBus(url, "other", look_again=look_again, asked=asked, backlog=backlog, renewal=renewal)
     async with one, other:
         await until_known(one, other)
         yield one, other
@@ -215,6 +216,14 @@ async def test_what_another_version_says_is_ignored_and_what_is_missing_is_notic
             await connection.execute("SELECT pg_notify('interject_' || md5(current_schema()), %s)", [text])
         assert await read(events, 1) == [Lagged(HERE, 0)]
         assert looked.is_set()
+
+
+async def test_a_worker_asks_another_for_a_connector(url: str) -> None:
+    asked: asyncio.Queue[str] = asyncio.Queue()
+    async with two_workers(url, asked=asked.put_nowait) as (one, _):
+        one.ask_for("discord:1:3/4")
+        async with asyncio.timeout(60):
+            assert await asked.get() == "discord:1:3/4"
 
 
 async def test_after_a_lost_connection_the_store_is_looked_at_and_events_arrive_again(url: str) -> None:

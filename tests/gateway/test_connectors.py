@@ -54,7 +54,11 @@ class Worker:
         self.is_alive = True
         self.others: list[Worker] = []
         self.connectors = StoredConnectors(
-            store, is_alive=lambda: self.is_alive, released=self._tell_others, interval=interval
+            store,
+            is_alive=lambda: self.is_alive,
+            released=self._tell_others,
+            ask_for=self._ask_others,
+            interval=interval,
         )
         self.listeners = Listeners(self.channels, Observations(None), self.connectors)
         self._desk = desk
@@ -63,6 +67,10 @@ class Worker:
     def _tell_others(self) -> None:
         for other in self.others:
             other.connectors.look()
+
+    def _ask_others(self, connector: str) -> None:
+        for other in self.others:
+            other.connectors.give_up(connector)
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
         async with self._desk.arrived:

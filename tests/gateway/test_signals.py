@@ -327,6 +327,7 @@ async def test_a_scraper_reads_what_went_on(tmp_path: Path, models: ModelServer,
         after = await operator.scrape()
     assert during.value("turns_running") == 1
     assert during.value("channel_up", channel="telegram") == 1
+    assert during.value("channel_connections", channel="telegram") == 1
     assert during.value("inbox_messages", channel="telegram") == 0
     assert after.value("turns_running") == 0
     assert after.value("turns_total", channel="telegram", kind="own", outcome="completed") == 1

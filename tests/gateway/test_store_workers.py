@@ -91,6 +91,18 @@ async def test_of_several_connectors_each_is_free_when_its_own_holder_is_gone(st
     assert await as_other(store, workers.take_lease, "webhook:1") is not None
 
 
+async def test_who_holds_the_parts_of_an_account_is_known_and_turns_are_not_listened_with(store: Store) -> None:
+    await alive_beside(store)
+    for name in ("discord:1:0/2", f"{workers.TURN}discord:1:identify 0", "discord:12"):
+        assert await store.take_lease(name) is not None
+    assert await as_other(store, workers.take_lease, "discord:1:1/2") is not None
+    assert await store.lease_holders("discord:1") == {"discord:1:0/2": store.worker, "discord:1:1/2": OTHER}
+    listed = {worker.id: worker.connectors for worker in await store.list_workers()}
+    assert listed == {store.worker: ("discord:12", "discord:1:0/2"), OTHER: ("discord:1:1/2",)}
+    await die(store)
+    assert await store.lease_holders("discord:1") == {"discord:1:1/2": OTHER}
+
+
 # What only the holder may write
 
 

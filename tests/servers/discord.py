@@ -12,7 +12,8 @@ the state survives them, and `stop()` / `start()` on the same port.
 
 It knows nothing of the product. What it does and refuses follows discord.com/developers/docs (API version 10). Harsher
 than there, to show mistakes: a message in an archived thread comes before the THREAD_UPDATE that opens the thread, and
-`resume_gateway_url` is another address than the first. Milder: buckets are wide unless `limit()` or `rate_limits=True`.
+`resume_gateway_url` is another address than the first. Milder: buckets are wide unless `limit()` or `rate_limits=True`,
+and clients may identify as fast as they like unless `identify_seconds` says otherwise; Discord's five.
 """
 
 import argparse
@@ -339,6 +340,12 @@ class _Snowflakes:
 
     def next(self) -> int:
         self._last = max(self._last + 1, (int(time.time() * 1000) - EPOCH) << 22)
+        return self._last
+
+    def next_of(self, shard: int, count: int) -> int:
+        """For a guild whose events this one of so many shards gets."""
+        after = (self.next() >> 22) + 1
+        self._last = after + (shard - after) % count << 22
         return self._last
 
 
@@ -1317,6 +1324,12 @@ class _Session:
     intents: int
     events: list[tuple[int, str]] = field(default_factory=list)
     connection: _Connection | None = None
+    shard: tuple[int, int] = (0, 1)
+
+    def gets(self, guild_id: int | None) -> bool:
+        """https://discord.com/developers/docs/events/gateway#sharding-formula; None: of a direct channel."""
+        number, count = self.shard
+        return ((guild_id or 0) >> 22) % count == number
 
     @property
     def sequence(self) -> int:
@@ -1363,15 +1376,23 @@ class Gateway:
         self.outage: Outage | None = None
         self.connections: list[_Connection] = []
         self.sessions: dict[str, _Session] = {}
+        self.early: list[Json] = []  # of the identifies those that came before their bucket's time
         self._server = server
         self._identify_code: int | None = None
+        self._identified: dict[int, float] = {}  # when somebody last did so, by bucket
 
     # -- what a test sees and does
 
     @property
     def connected(self) -> bool:
         """A client is there, with a session."""
-        return any(connection.session and not connection.closing for connection in self.connections)
+        return bool(self.connected_shards)
+
+    @property
+    def connected_shards(self) -> list[tuple[int, int]]:
+        """Number and count of each shard with which a client is there, sorted."""
+        there = (each.session for each in self.connections if each.session and not each.closing)
+        return sorted(session.shard for session in there)
 
     def reconnect(self) -> None:
         """Op 7: the client is asked to come again and resume."""
@@ -1422,7 +1443,10 @@ class Gateway:
         """An event to every session that asked for its kind, whether its client is there or will resume."""
         in_guild, in_direct = _EVENT_INTENTS.get(event, (None, None)) if place else (GUILDS, GUILDS)
         wanted = in_guild if place is None or place.guild else in_direct
+        guild_id = int(data.get("guild_id") or data["id"]) if place is None else place.guild and place.guild.id
         for session in self.sessions.values():
+            if not session.gets(guild_id):
+                continue
             if wanted is not None and not session.intents & wanted:
                 continue
             readable = data
@@ -1505,9 +1529,20 @@ class Gateway:
             return connection.close(4004)
         if data["intents"] & PRIVILEGED & ~self._server.allowed_intents:
             return connection.close(4014)
-        session = _Session(f"session-{len(self.identifies)}", data["intents"], connection=connection)
+        number, count = shard = tuple(data.get("shard", (0, 1)))
+        if not 0 <= number < count:
+            return connection.close(4010)
+        if count < self._server.least_shards:
+            return connection.close(4011)
+        if not self._may_identify(number) or self._server.starts_left <= 0:
+            self.early.append(self.identifies[-1])
+            return connection.send(9, False)
+        self._server.starts_left -= 1
+        session = _Session(f"session-{len(self.identifies)}", data["intents"], connection=connection, shard=shard)
         connection.session = self.sessions[session.id] = session
-        guilds = list(self._server.guilds.values()) if session.intents & GUILDS else []
+        guilds = [
+            guild for guild in self._server.guilds.values() if session.intents & GUILDS and session.gets(guild.id)
+        ]
         session.emit(
             "READY",
             {
@@ -1515,6 +1550,7 @@ class Gateway:
                 "user": self._server.me | {"verified": True, "mfa_enabled": True},
                 "session_id": session.id,
                 "session_type": "normal",
+                "shard": list(shard),
                 "resume_gateway_url": f"{self._server.gateway_url}/resume",
                 "guilds": [{"id": str(guild.id), "unavailable": True} for guild in guilds],
                 "private_channels": [],
@@ -1529,6 +1565,18 @@ class Gateway:
             session.emit("GUILD_CREATE", guild.arrival(session.intents))
         return None
 
+    def _may_identify(self, number: int) -> bool:
+        """One in each bucket within the interval.
+
+        https://discord.com/developers/docs/events/gateway#sharding-max-concurrency
+        """
+        bucket, now = number % self._server.max_concurrency, time.monotonic()
+        since = self._identified.get(bucket)
+        if since is not None and now - since < self._server.identify_seconds:
+            return False
+        self._identified[bucket] = now
+        return True
+
     def _resume(self, connection: _Connection, data: Json) -> None:
         self.resumes.append({key: value for key, value in data.items() if key != "token"})
         if data.get("token") != self._server.token:
@@ -1536,6 +1584,8 @@ class Gateway:
         session = self.sessions.get(data["session_id"])
         if session is None or not isinstance(data["seq"], int) or data["seq"] > session.sequence:
             return connection.send(9, False)
+        if session.shard[1] < self._server.least_shards:
+            return connection.close(4011)
         if session.connection:  # its old connection is not known to be dead yet
             session.connection.close(4000)
         connection.session, session.connection = session, connection
@@ -1698,8 +1748,13 @@ class _Rest:
         return {"url": self.server.gateway_url}
 
     def gateway_bot(self, _: Call) -> Json:
-        starts = {"total": 1000, "remaining": 999, "reset_after": 86_400_000, "max_concurrency": 1}
-        return {"url": self.server.gateway_url, "shards": 1, "session_start_limit": starts}
+        starts = {
+            "total": 1000,
+            "remaining": self.server.starts_left,
+            "reset_after": self.server.starts_reset_ms,
+            "max_concurrency": self.server.max_concurrency,
+        }
+        return {"url": self.server.gateway_url, "shards": self.server.shards, "session_start_limit": starts}
 
     def get_user(self, _: Call, user: str) -> Json:
         card = self.server.user(int(user))
@@ -2234,6 +2289,9 @@ class Discord:
         rate_limits: bool = False,
         interaction_seconds: float = 3.0,
         heartbeat_ms: int = 41_250,
+        shards: int = 1,
+        max_concurrency: int = 1,
+        identify_seconds: float = 0.0,
     ) -> None:
         self.token = token
         self.port = port  # 0 until the first start takes a free one, which is then kept
@@ -2241,6 +2299,12 @@ class Discord:
         self.allowed_intents = allowed_intents  # of the privileged ones
         self.interaction_seconds = interaction_seconds  # within which an interaction must be answered
         self.heartbeat_ms = heartbeat_ms
+        self.shards = shards  # that a bot is told to have
+        self.least_shards = 1  # with fewer, it is not let in (4011)
+        self.max_concurrency = max_concurrency
+        self.identify_seconds = identify_seconds  # between two in one bucket
+        self.starts_left = 1000
+        self.starts_reset_ms = 86_400_000
         self.calls: list[Call] = []
         self.refusals: list[Refusal] = []
         self.commands: list[Json] = []  # the application's own, as registered
@@ -2320,12 +2384,13 @@ class Discord:
                 return place
         return self._add(Place(self, self.new_id(), DIRECT, [person]))
 
-    def guild(self, name: str = "Team", *, people: Sequence[Person] = ()) -> Guild:
-        """The guild of this name; a new one is told to clients that are connected."""
+    def guild(self, name: str = "Team", *, people: Sequence[Person] = (), shard: int | None = None) -> Guild:
+        """The guild of this name; a new one is told to clients that are connected, as one of this shard."""
         for guild in self.guilds.values():
             if guild.name == name:
                 return guild
-        guild = Guild(self, self.new_id(), name)
+        number = self.new_id() if shard is None else self._ids.next_of(shard, self.shards)
+        guild = Guild(self, number, name)
         self.guilds[guild.id] = guild
         for person in people:
             self.knows(person, guild)

@@ -145,6 +145,54 @@ async def test_an_identify_can_be_refused(server: Discord, code: int) -> None:
     await bot.close()
 
 
+@pytest.mark.parametrize(("shard", "count", "code"), [(3, 3, 4010), (0, 1, 4011), (0, 2, None)])
+async def test_a_shard_that_is_none_and_too_few_shards_are_refused(shard: int, count: int, code: int | None) -> None:
+    async with Discord(shards=2) as server:
+        server.least_shards = 2
+        point_at(server)
+        bot = Bot(intents(), shard_id=shard, shard_count=count)
+        if code is None:
+            async with running(server, shard_id=shard, shard_count=count):
+                assert server.gateway.connected_shards == [(0, 2)]
+            return
+        with pytest.raises(discord.ConnectionClosed) as refused:
+            await bot.start(server.token)
+        await bot.close()
+        assert refused.value.code == code
+
+
+async def test_each_shard_is_told_of_its_guilds_and_the_first_of_direct_messages() -> None:
+    async with Discord(shards=2) as server:
+        point_at(server)
+        rooms = []
+        for shard in range(2):
+            server.guild(f"Club {shard}", shard=shard)
+            rooms.append(server.channel("general", guild=f"Club {shard}"))
+        async with (
+            running(server, shard_id=0, shard_count=2) as first,
+            running(server, shard_id=1, shard_count=2) as second,
+        ):
+            assert [[guild.name for guild in each.guilds] for each in (first, second)] == [["Club 0"], ["Club 1"]]
+            for place in (rooms[1], rooms[0], server.direct()):
+                await place.say(f"in {place.name or 'direct'}")
+            assert (await second.next_message()).channel.id == rooms[1].id
+            assert (await first.next_message()).channel.id == rooms[0].id
+            assert (await first.next_message()).guild is None
+            assert second.heard["message"].empty()
+
+
+async def test_who_identifies_too_early_in_a_bucket_gets_no_session() -> None:
+    async with Discord(shards=2, identify_seconds=0.5) as server:
+        point_at(server)
+        async with running(server, shard_id=0, shard_count=2), running(server, shard_id=1, shard_count=2):
+            assert [each["shard"] for each in server.gateway.early][:1] == [[1, 2]]
+    async with Discord(shards=2, max_concurrency=2, identify_seconds=60) as server:
+        point_at(server)
+        async with running(server, shard_id=0, shard_count=2), running(server, shard_id=1, shard_count=2):
+            assert server.gateway.early == []
+            assert server.starts_left == 998
+
+
 async def test_an_intent_that_was_not_granted_closes_the_connection() -> None:
     async with Discord(allowed_intents=PRIVILEGED & ~MESSAGE_CONTENT) as server:
         point_at(server)
