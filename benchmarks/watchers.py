@@ -1,9 +1,10 @@
-"""What a thousand watchers of one conversation cost everybody else: how long a message takes beside them, against none.
+"""What a thousand watchers of one conversation and 400 requests that wait for one run cost everybody else: how long a
+message takes beside them, against none.
 
-`python -m benchmarks.watchers [--watchers 1000] [--messages 40]`
+`python -m benchmarks.watchers [--watchers 1000] [--waiters 400] [--messages 40]`
 
-The gateway, the watchers and the servers are three processes. While messages of others are timed, a long answer grows
-in the watched conversation.
+The gateway, its clients and the servers are three processes. While messages of others are timed, a long answer grows
+in the watched conversation, and the run that is waited for goes on.
 """
 
 from __future__ import annotations
@@ -37,18 +38,23 @@ TOKEN = "a-token-of-the-benchmark"
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--watchers", type=int, default=1000)
+    parser.add_argument("--waiters", type=int, default=400)
     parser.add_argument("--messages", type=int, default=40)
     parser.add_argument("--watch", help=argparse.SUPPRESS)
+    parser.add_argument("--wait", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.watch:
         await _watch_all(options.watch, options.watchers)
         return 0
+    if options.wait:
+        await _wait_all(options.wait, options.waiters)
+        return 0
     with tempfile.TemporaryDirectory(prefix="interject-watchers-") as folder:
-        await _measure(Path(folder), options.watchers, options.messages)
+        await _measure(Path(folder), options.watchers, options.waiters, options.messages)
     return 0
 
 
-async def _measure(folder: Path, watchers: int, messages: int) -> None:
+async def _measure(folder: Path, watchers: int, waiters: int, messages: int) -> None:
     async with BotApi() as api, ModelServer(remember=False) as models, _gateway(folder, api, models) as (url, meter):
         models.respond(_answer)
         ann, bob = api.private(WATCHED, "Ann"), api.private(8, "Bob")
@@ -56,14 +62,24 @@ async def _measure(folder: Path, watchers: int, messages: int) -> None:
             await _ask(chat, "hello")
         conversation = await _conversation(url)
         without, used_without = await _beside_a_long_answer(ann, bob, meter, messages)
+        run = await _endless_run(url)
+        async with _clients("--wait", f"{url}/api/v1/runs/{run}?wait=300&until=end", "--waiters", waiters) as answered:
+            waited, used_waited = await _beside_a_long_answer(ann, bob, meter, messages)
+            early = (await answered())["answered"]
+        again, used_again = await _beside_a_long_answer(ann, bob, meter, messages)
         memory = meter.memory()
-        async with _watchers(f"{url}/api/v1/conversations/{conversation}/events", watchers) as seen:
+        address = f"{url}/api/v1/conversations/{conversation}/events"
+        async with _clients("--watch", address, "--watchers", watchers) as seen:
             grown = meter.memory() - memory
             beside, used_beside = await _beside_a_long_answer(ann, bob, meter, messages)
             told = await seen()
-    _report("without watchers", without, used_without)
+    _report("alone", without, used_without)
+    _report(f"beside {waiters} waiters", waited, used_waited)
+    _report("alone again", again, used_again)
     _report(f"beside {watchers} watchers", beside, used_beside)
-    _say(f"ratio of the medians: {statistics.median(beside) / statistics.median(without):.2f}")
+    alone = statistics.median(without + again)
+    _say(f"ratio of the medians beside watchers: {statistics.median(beside) / alone:.2f}")
+    _say(f"ratio of the medians beside waiters: {statistics.median(waited) / alone:.2f}; answered too early: {early}")
     _say(f"watchers told of the end of the run: {told['ended']} of {watchers}, of events: {told['events']:,}")
     _say(f"memory for each watcher: {1024 * grown / watchers:.0f} KiB; load {os.getloadavg()[0]:.1f}")
 
@@ -81,6 +97,8 @@ def _report(name: str, seconds: list[float], used: float) -> None:
 
 def _answer(request: Request) -> Say:
     text = next(message.text for message in reversed(request.messages) if message.role == "user")
+    if "endless" in text:
+        return Say(["So, ", Wait(600)])
     if "long" not in text:
         return Say(f"You said: {text}")
     pieces: list[str | Wait] = []
@@ -115,6 +133,13 @@ async def _conversation(url: str) -> str:
     return next(str(each["id"]) for each in listed if each["id"].endswith(f":{WATCHED}"))
 
 
+async def _endless_run(url: str) -> str:
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=60) as client:
+        address = f"{url}/api/v1/conversations/web:local:waited/messages"
+        sent = await client.post(address, json={"client_id": "the-endless-one", "text": "an endless answer, please"})
+        return str(sent.raise_for_status().json()["run"])
+
+
 @asynccontextmanager
 async def _gateway(folder: Path, api: BotApi, models: ModelServer) -> AsyncIterator[tuple[str, Meter]]:
     settings = write_settings(folder, api, models, more="[limits]\nmessages_per_minute = 100000\n")
@@ -140,20 +165,20 @@ async def _gateway(folder: Path, api: BotApi, models: ModelServer) -> AsyncItera
         await process.wait()
 
 
-# --- the process of the watchers ---
+# --- the process of the clients ---
 
 
 @asynccontextmanager
-async def _watchers(url: str, count: int) -> AsyncIterator[Seen]:
-    """A process of so many watchers. Yields a function that says what they have seen."""
+async def _clients(what: str, url: str, how_many: str, count: int) -> AsyncIterator[Seen]:
+    """A process of so many watchers or waiters. Yields a function that says what they have seen."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.watchers", "--watch", url, "--watchers", str(count)),
+        *(sys.executable, "-m", "benchmarks.watchers", what, url, how_many, str(count)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    assert (await process.stdout.readline()).strip() == b"watching"
+    assert (await process.stdout.readline()).strip() == b"ready"
 
     async def seen() -> dict[str, int]:
         process.stdin.write(b"\n")
@@ -167,12 +192,17 @@ async def _watchers(url: str, count: int) -> AsyncIterator[Seen]:
         await process.wait()
 
 
+async def _asked(url: httpx.URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    head = f"GET {url.raw_path.decode()} HTTP/1.1\r\nHost: {url.host}:{url.port}\r\n"
+    writer.write(f"{head}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+    return reader, writer
+
+
 async def _opened(url: httpx.URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """The stream after its snapshot. Waits as the limit of requests asks."""
     while True:
-        reader, writer = await asyncio.open_connection(url.host, url.port)
-        head = f"GET {url.raw_path.decode()} HTTP/1.1\r\nHost: {url.host}:{url.port}\r\n"
-        writer.write(f"{head}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+        reader, writer = await _asked(url)
         if b" 200 " in await reader.readline():
             await reader.readuntil(b"event: snapshot")
             return reader, writer
@@ -202,12 +232,44 @@ async def _watch_all(url: str, count: int) -> None:
     tasks = [asyncio.create_task(watch()) for _ in range(count)]
     for _ in tasks:
         await ready.acquire()
-    sys.stdout.write("watching\n")
-    sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.readline)
+    await _until_asked()
     with suppress(TimeoutError):
         async with asyncio.timeout(30):
             await all_ended.wait()
+    _answer_with(seen)
+
+
+async def _wait_all(url: str, count: int) -> None:
+    """Says when all wait; asked, how many have been answered."""
+    address = httpx.URL(url)
+    seen = {"answered": 0}
+    few = asyncio.Semaphore(50)
+    connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def begin() -> None:
+        async with few:
+            connections.append(await _asked(address))
+
+    async def count_answer(reader: asyncio.StreamReader) -> None:
+        await reader.read(1)
+        seen["answered"] += 1
+
+    await asyncio.gather(*(begin() for _ in range(count)))
+    waiting = [asyncio.create_task(count_answer(reader)) for reader, _ in connections]
+    done, _ = await asyncio.wait(waiting, timeout=3)
+    if done:
+        raise RuntimeError(f"{len(done)} waiting requests were answered at once")
+    await _until_asked()
+    _answer_with(seen)
+
+
+async def _until_asked() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
+
+
+def _answer_with(seen: dict[str, int]) -> None:
     sys.stdout.write(json.dumps(seen) + "\n")
     sys.stdout.flush()
 
