@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, bindparam, exists, func, not_, or_, select, union_all, update
+from sqlalchemy import Connection, and_, bindparam, exists, func, not_, or_, select, union_all, update
 
 from channels.address import Sender
 from gateway.sessions import person_key
@@ -74,9 +74,11 @@ _own_undelivered = (
 _held_elsewhere = exists(
     select(turns.c.number).where(turns.c.session == inbox.c.session, is_turn, is_running, ~turns.c.parked, ~_turn_left)
 )
+# By the clock of whoever has accepted it, which may be wrong: that of a dead worker says nothing, and is not asked.
+_has_waited = or_(inbox.c.received_at <= bindparam("before"), and_(inbox.c.worker.is_not(None), _row_left))
 _open_since = union_all(
     select(inbox.c.session.label("session"), inbox.c.received_at.label("since")).where(
-        is_waiting, is_message, ~_held_elsewhere, inbox.c.received_at <= bindparam("before")
+        is_waiting, is_message, ~_held_elsewhere, _has_waited
     ),
     select(turns.c.session, turns.c.started_at).where(is_turn, is_running, _turn_left),
 ).subquery()
@@ -103,7 +105,8 @@ def reserved_for(worker: str) -> str:
 
 def pending(connection: Connection, worker: str, waited: float = 0.0) -> Pending:
     """What this worker finds to do: from now on it is its own, except for the turns and messages in `sessions`, which
-    whoever claims them gets. Messages are among it that have waited for so many seconds."""
+    whoever claims them gets. Messages are among it that have waited for so many seconds, or that a dead worker has
+    accepted."""
     own = {"own": worker}
     background = tuple(connection.execute(_background).scalars())
     awaiting = tuple((row.turn, bool(row.running)) for row in connection.execute(_awaiting))

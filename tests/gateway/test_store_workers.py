@@ -202,6 +202,14 @@ async def test_a_new_message_is_left_to_the_worker_that_has_accepted_it_for_a_wh
     assert (await store.pending()).sessions == (SESSION,)
 
 
+async def test_a_message_that_a_dead_worker_has_accepted_is_left_to_nobody(store: Store) -> None:
+    """Nor is it asked for how long it has waited: the clock of the dead worker may have been fast."""
+    await tell(store)
+    assert (await as_other(store, adoption.pending, 60.0)).sessions == ()
+    await die(store)
+    assert (await as_other(store, adoption.pending, 60.0)).sessions == (SESSION,)
+
+
 async def test_a_turn_says_after_which_one_it_goes_on(store: Store) -> None:
     await tell(store, "one")
     first = await begin(store)
