@@ -51,6 +51,9 @@ CONNECTIONS = LANES + 1 + READERS
 PATIENCE = 3.0
 """Seconds for which a write is tried again while the server does not answer, as during its restart."""
 
+IDLE_SHARE = 2 / 3
+"""Of a lease."""
+
 PAUSE = 0.1
 """Seconds between these attempts."""
 
@@ -71,14 +74,21 @@ _status = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))")
 
 @asynccontextmanager
 async def open_postgres(
-    url: URL, committed: OnCommitted = untold, *, patience: float = PATIENCE, max_idle: float = MAX_IDLE
+    url: URL,
+    committed: OnCommitted = untold,
+    *,
+    patience: float = PATIENCE,
+    max_idle: float = MAX_IDLE,
+    lease: float | None = None,
 ) -> AsyncIterator[PostgresEngine]:
     """The database at the URL, created or migrated first. `committed` is told of each transaction. While the server
     does not answer, each call is tried again for `patience` seconds; the server ends a transaction that waits for this
-    process for longer than `max_idle` seconds.
+    process for longer than `max_idle` seconds, or for most of its `lease`: whoever goes on then waits for none.
 
     Raises `StoreTooNew`, `StoreCorrupt`, `StoreUnreachable` or `StoreFailed`.
     """
+    if lease is not None:
+        max_idle = min(max_idle, IDLE_SHARE * lease)
     database = await asyncio.to_thread(open_database, url, CONNECTIONS, max_idle=max_idle)
     server = _Server(database, url, patience)
     try:

@@ -107,7 +107,7 @@ async def open_store(
     and longer if it beats, see `gateway.store.workers`. `committed` is told of each transaction. Raises `StoreBusy`,
     `StoreCorrupt`, `StoreTooNew` or `StoreFailed`.
     """
-    async with open_engine(url, committed) as engine:
+    async with open_engine(url, committed, lease) as engine:
         store = Store(engine, worker or uuid4().hex)
         await store.enlist(place(), VERSION, lease, alone=not engine.is_shared)
         try:
@@ -117,14 +117,16 @@ async def open_store(
                 await store.leave()
 
 
-def open_engine(url: str, committed: OnCommitted = untold) -> AbstractAsyncContextManager[Engine]:
+def open_engine(
+    url: str, committed: OnCommitted = untold, lease: float = workers.LEASE
+) -> AbstractAsyncContextManager[Engine]:
     """The engine for a URL, see `open_store`."""
     parsed = database_url(url)
     if parsed.get_backend_name() == "sqlite":
         return open_sqlite(url, committed)
     from gateway.store.postgres import open_postgres  # loads the parts of SQLAlchemy for it
 
-    return open_postgres(parsed, committed)
+    return open_postgres(parsed, committed, lease=lease)
 
 
 def writes(

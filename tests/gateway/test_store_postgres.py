@@ -386,6 +386,12 @@ async def test_a_process_that_stops_in_a_transaction_holds_nobody_up_for_long(tm
     assert holding.attempts == 2, "it goes on with its write when it goes on"
 
 
+async def test_a_process_that_stops_in_a_transaction_holds_nobody_up_for_longer_than_its_lease(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path), lease=3.0) as store:
+        asked = "SHOW idle_in_transaction_session_timeout"
+        assert await store.read(lambda connection: connection.exec_driver_sql(asked).scalar()) == "2s"
+
+
 async def test_a_query_whose_caller_is_gone_leaves_no_connection_behind(tmp_path: Path, file: Path) -> None:
     async with open_store(url_of(tmp_path)) as store:
         giving_up = [
