@@ -74,6 +74,28 @@ FIRST_EPOCH = 1
 TOO_SLOW = "Events were missed: they came faster than they were taken."
 TOO_OLD = "The events after that id are gone."
 
+WITHOUT_PROGRESS = frozenset(
+    {
+        "message",
+        "message.state",
+        "turn.started",
+        "run.ended",
+        "conversation.changed",
+        "channel.trouble",
+        "channel.ok",
+    }
+)
+"""Types of events for which nothing has to be known of what a turn does between its start and its end."""
+
+KINDS_WITHOUT_PROGRESS: tuple[type[bus.BusEvent], ...] = (
+    bus.MessageAccepted,
+    bus.MessagesChanged,
+    bus.TurnStarted,
+    bus.TurnEnded,
+    bus.HistoryChanged,
+    bus.TitleChanged,
+)
+
 Listener = Callable[[events.Event], None]
 """Is told of every event but the growth of replies. Never waits, never raises."""
 
@@ -99,11 +121,20 @@ class Follower:
     """Its `run` is a service of the gateway."""
 
     def __init__(
-        self, gateway: Gateway, *, ping_seconds: float = PING_SECONDS, pace: float = PACE, own_only: bool = False
+        self,
+        gateway: Gateway,
+        *,
+        ping_seconds: float = PING_SECONDS,
+        pace: float = PACE,
+        own_only: bool = False,
+        with_progress: bool = True,
     ) -> None:
-        """`own_only`: without what happens in other workers, see `Bus.subscribe`."""
+        """`own_only`: without what happens in other workers, see `Bus.subscribe`. Without progress it tells of a turn
+        only what is in `WITHOUT_PROGRESS`, for which other workers need not report each step, and nobody may watch
+        streams."""
         self._gateway = gateway
         self._own_only = own_only
+        self._kinds = () if with_progress else KINDS_WITHOUT_PROGRESS
         self._ping_seconds = ping_seconds
         self._pace = pace
         self._broadcast = Broadcast()
@@ -255,7 +286,7 @@ class Follower:
 
     async def _follow(self) -> None:
         """Follows until nobody watches."""
-        async with self._gateway.bus.subscribe(None, own_only=self._own_only) as subscription:
+        async with self._gateway.bus.subscribe(None, *self._kinds, own_only=self._own_only) as subscription:
             self._following.set()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -394,6 +425,8 @@ class Follower:
             by=events.Person(id=by.id, name=by.name),
         )
         self._publish(event.session, started)
+        if self._kinds:
+            return
         self._live.pop(event.turn, None)
         live = await self._live_turn(event.session, event.turn)
         if live is not None and record.epoch == FIRST_EPOCH:
@@ -501,7 +534,7 @@ class Follower:
 
     async def _turn_ended(self, event: bus.TurnEnded) -> None:
         """The whole reply comes first, and the ends of runs last."""
-        live = await self._live_turn(event.session, event.turn)
+        live = None if self._kinds else await self._live_turn(event.session, event.turn)
         self._forget(event.turn)
         if live is not None:
             if live.elsewhere is not None:

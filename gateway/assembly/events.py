@@ -4,10 +4,10 @@ load."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from agent.loading import load
 from config.webhooks import WebhookSettings
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
     from gateway.api.follower import Follower
 
 
+Kind = Literal["all", "all without progress", "own"]
+
+
 class Following:
     """Use as `async with`, around the gateway: what ends while it stops is told as well."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._made: asyncio.Future[Follower] = asyncio.get_running_loop().create_future()
-        self._made_for_own: asyncio.Future[Follower] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._made: dict[Kind, asyncio.Future[Follower]] = {kind: loop.create_future() for kind in get_args(Kind)}
         self._tasks = BackgroundTasks("following events failed")
 
     async def __aenter__(self) -> Following:
         await self._tasks.__aenter__()
-        for made in (self._made, self._made_for_own):
+        for made in self._made.values():
             self._tasks.start(partial(supervised, partial(_run, made)))
         return self
 
@@ -41,19 +44,25 @@ class Following:
 
     async def follower(self) -> Follower:
         """The one that tells what happens in any worker."""
-        return await self._make(self._made)
+        return await self._make("all")
+
+    async def follower_for(self, types: Collection[str]) -> Follower:
+        """One that tells at least events of these types, of any worker."""
+        module = await load("gateway.api.follower")
+        needs_none = module.WITHOUT_PROGRESS.issuperset(types)
+        return await self._make("all without progress" if needs_none else "all")
 
     async def follower_of_own(self) -> Follower:
         """The one that tells what happens in this worker, such as the troubles of its channels."""
-        if not self._gateway.store.is_shared:
-            return await self.follower()
-        return await self._make(self._made_for_own, own_only=True)
+        return await self._make("own" if self._gateway.store.is_shared else "all")
 
-    async def _make(self, made: asyncio.Future[Follower], *, own_only: bool = False) -> Follower:
+    async def _make(self, kind: Kind) -> Follower:
+        made = self._made[kind]
         if not made.done():
             module = await load("gateway.api.follower")
             if not made.done():
-                made.set_result(module.Follower(self._gateway, own_only=own_only))
+                with_progress = kind != "all without progress"
+                made.set_result(module.Follower(self._gateway, own_only=kind == "own", with_progress=with_progress))
         return made.result()
 
 
@@ -85,7 +94,7 @@ async def run_webhooks(
     await module.Webhooks(
         gateway,
         connectors,
-        await following.follower(),
+        await following.follower_for({type for hook in hooks for type in hook.events}),
         await following.follower_of_own(),
         hooks,
         since=since,

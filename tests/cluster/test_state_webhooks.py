@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 from config.load import load
 from gateway.assembly.build import Built
 from gateway.store import open_store
 from tests.cluster.fleet import Fleet, fleet
+from tests.cluster.pair import known
 from tests.engines import engines
 from tests.gateway.notes import SESSION, begin, finish, message
 from tests.gateway.stage import gateway, write_settings
@@ -32,12 +36,19 @@ path = "{folder}/media"
 [[webhooks]]
 url = "{url}"
 secret = "{secret}"
-events = ["run.ended", "message"]
+events = {events}
 """
 
 
-def settings(folder: Path, api: BotApi, models: ModelServer, server: WebhookServer, lease: float = LEASE) -> Path:
-    more = MORE.format(lease=lease, folder=folder, url=server.url, secret=SECRET)
+def settings(
+    folder: Path,
+    api: BotApi,
+    models: ModelServer,
+    server: WebhookServer,
+    lease: float = LEASE,
+    events: str = '["run.ended", "message"]',
+) -> Path:
+    more = MORE.format(lease=lease, folder=folder, url=server.url, secret=SECRET, events=events)
     return write_settings(folder, api, models, more=more)
 
 
@@ -135,3 +146,28 @@ async def test_the_end_of_a_run_is_sent_of_which_its_worker_has_told_nobody(
             _, body = await server.next("run.ended", besides=other)
     assert arrival is not None
     assert body["data"]["run"]["run"] == arrival.run
+
+
+@pytest.mark.parametrize("told", [("turn.started", "turn.step", "reply", "run.ended"), ("turn.started", "run.ended")])
+async def test_what_a_turn_does_in_another_worker_is_sent_in_order(
+    tmp_path: Path, models: ModelServer, api: BotApi, told: tuple[str, ...]
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with WebhookServer(SECRET) as server:
+        file = settings(tmp_path, api, models, server, lease=60.0, events=json.dumps(told))
+        async with worker(file, "a") as one, worker(file, "b") as other:
+            await held_by(tmp_path / "interject.db", one)
+            await known(one.gateway.bus, other.gateway.bus)
+            await known(other.gateway.bus, one.gateway.bus)
+            link = urlsplit(other.link or "")
+            headers = {"Authorization": f"Bearer {parse_qs(link.query)['token'][0]}"}
+            async with httpx.AsyncClient(
+                base_url=f"http://{link.netloc}", headers=headers, trust_env=False, timeout=60
+            ) as client:
+                for number in range(2):
+                    body = {"client_id": f"message-{number}", "text": "hi"}
+                    path = "/api/v1/conversations/web:local:me/messages"
+                    sent = await client.post(path, json=body, params={"wait": 60})
+                    assert sent.json()["result"]["state"] == "completed", sent.text
+            await server.taken_at_least(2 * len(told))
+    assert [body["type"] for _, body in server.taken] == [*told] * 2
