@@ -120,10 +120,15 @@ async def test_a_bot_must_be_on_the_allowlist_by_id(tmp_path: Path) -> None:
         await play.reply("You said: beep")
 
 
+@pytest.mark.engines
 async def test_two_bots_do_not_answer_each_other_endlessly(tmp_path: Path) -> None:
     async with playing(tmp_path, ScriptedModel(), policies=only("*", "99")) as play:
         accepted = [(await play.say(f"beep {number}", by=ROBOT))[0] for number in range(MAX_BOT_MESSAGES + 3)]
         assert [each is not None for each in accepted] == [True] * MAX_BOT_MESSAGES + [False] * 3
+        elsewhere = replace(PLACE, chat="other")
+        assert (await play.say("beep", address=elsewhere, by=ROBOT))[0] is not None
+    async with playing(tmp_path, ScriptedModel(), policies=only("*", "99")) as play:
+        assert await play.say("beep after a restart", by=ROBOT) == [None]
         await play.say("go on, you two")
         assert (await play.say("beep again", by=ROBOT))[0] is not None
 

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from channels.address import Address, Sender
 from gateway.cli.main import main
+from gateway.store.arrivals import BOTS_IN_A_ROW, MAX_BOT_MESSAGES
+from tests.gateway.play import inbound
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi, Chat, Person
@@ -126,6 +129,22 @@ async def test_too_many_messages_are_named_with_their_limit(tmp_path: Path, api:
     assert (code, findings[-1]["gate"]) == (1, "rate limit")
     assert "2 messages in the last minute" in findings[-1]["text"]
     assert others == 0
+
+
+async def test_too_many_messages_of_bots_in_a_row_are_named(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    models.respond(lambda request: Say("Answered."))
+    async with gateway(settings(tmp_path, api, models, 'allow = ["9", "99"]')) as built:
+        eve, robot = api.private(9, "Eve"), ("--user", "99", "--bot", "--chat", "9")
+        await eve.say("hi")
+        await eve.hear("Answered.")
+        address, bot = Address("telegram", "123456", "9"), Sender("99", "Robot", kind="bot")
+        for _ in range(MAX_BOT_MESSAGES):
+            assert (await walk(tmp_path, *robot))[0] == 0
+            await built.gateway.deliver(inbound("beep", address=address, by=bot))
+        code, findings = await walk(tmp_path, *robot)
+        assert (code, findings[-1]["gate"]) == (1, "known")
+        assert (findings[-1]["text"], findings[-1]["advice"]) == (BOTS_IN_A_ROW, "a person has to write in between")
+        assert (await walk(tmp_path, "--user", "9"))[0] == 0
 
 
 async def test_a_channel_that_is_not_there_and_a_gateway_that_does_not_run_are_named(
