@@ -126,7 +126,9 @@ class WorkspaceSync:
         """Brings the folder to the newest version. What it has beside that stays."""
         async with self._lock(key):
             saved = await self.store.saved_workspace(key)
-            have = await asyncio.to_thread(self.states.version, key)
+            if saved is not None and saved.files:
+                await asyncio.to_thread(self._forget_if_emptied, key)
+            have = await asyncio.to_thread(self._version_here, key)
             if have is not None and (saved is None or saved.id != have.id):
                 await self._forget_if_deleted(have)
             if saved is None or _is_at(have, saved):
@@ -140,7 +142,7 @@ class WorkspaceSync:
             notes: tuple[str, ...] = ()
             for _ in range(ATTEMPTS):
                 saved = await self.store.saved_workspace(key)
-                have = await asyncio.to_thread(self.states.version, key)
+                have = await asyncio.to_thread(self._version_here, key)
                 if have is not None and (saved is None or saved.id != have.id) and await self._forget_if_deleted(have):
                     notes += (DELETED,)
                     have = None
@@ -190,6 +192,17 @@ class WorkspaceSync:
 
     def _lock(self, key: str) -> asyncio.Lock:
         return self._locks.setdefault(key, asyncio.Lock())
+
+    def _version_here(self, key: str) -> Version | None:
+        """The version of the folder, if that is there: whoever has removed it as a whole wants nothing deleted
+        elsewhere. Blocking."""
+        return self.states.version(key) if (self._home / key).is_dir() else None
+
+    def _forget_if_emptied(self, key: str) -> None:
+        """Likewise for a folder in which there is nothing any more, and that by no turn. Blocking."""
+        folder = self._home / key
+        if folder.is_dir() and not any(folder.iterdir()) and not self.states.mark(key).unsaved:
+            self.states.forget(key)
 
     async def _forget_if_deleted(self, have: Version) -> bool:
         if not await self.store.is_workspace_deleted(have.id):
@@ -268,7 +281,7 @@ class WorkspaceSync:
 
     async def _state(self, key: str, saved: SavedWorkspace | None) -> LocalState | None:
         """What is known of the folder, as far as it belongs to this workspace."""
-        if saved is None:
+        if saved is None or await asyncio.to_thread(self._version_here, key) is None:
             return None
         state = await asyncio.to_thread(self.states.read, key)
         return None if state is None or state.version.id != saved.id else state

@@ -337,6 +337,35 @@ async def test_people_are_told_what_is_not_saved_and_while_the_bucket_is_away(
         assert "b.txt" in results(models.requests[-1])
 
 
+async def test_neither_the_model_nor_people_wait_while_files_are_saved(
+    tmp_path: Path, models: ModelServer, s3: S3
+) -> None:
+    models.script(
+        [write("a.txt", "first")],
+        [Pause(), write("b.txt", "never written")],
+        [write("b.txt", "second")],
+        Say("Written."),
+        [Call("list_files", {})],
+        Say("Listed."),
+    )
+    async with machines(settings(tmp_path, models, more=in_bucket(s3))) as (one, other):
+        answered = s3.hold("PUT")
+        first = asyncio.create_task(say(one, "write"))
+        await models.until_held()
+        async with one.client(one.token) as owner:
+            body = {"client_id": "message-other", "text": "no, write something else"}
+            (await owner.post(f"/api/v1/conversations/{PLACE}/messages", json=body)).raise_for_status()
+        await models.until(4)
+        await s3.asked("PUT", 1)
+        assert not engines.sql(tmp_path / "interject.db", "SELECT 1 FROM workspaces")
+        assert not first.done(), "the turn ends when its files are saved"
+        answered.set()
+        assert (await first)["text"].endswith("Written.")
+        await say(other, "what is there?")
+        assert "a.txt" in results(models.requests[-1])
+        assert "b.txt" in results(models.requests[-1])
+
+
 async def shown(by: Site) -> str:
     """What people see of the conversation."""
     async with by.client(by.token) as owner:

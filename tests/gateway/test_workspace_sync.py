@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import random
+import shutil
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -188,6 +190,22 @@ async def test_a_large_file_here_that_is_left_out_is_not_overwritten(tmp_path: P
         assert other.files() == {"data.bin": "small", "data (conflict).bin": "x" * 60}
 
 
+async def test_a_folder_that_was_removed_as_a_whole_is_fetched_again(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        one.write("a.txt", "one")
+        await one.save()
+        await other.bring()
+        shutil.rmtree(one.folder)
+        shutil.rmtree(other.folder)
+        assert await one.save() == ""
+        assert one.files() == {"a.txt": "one"}
+        await other.bring()
+        assert other.files() == {"a.txt": "one"}
+        (other.folder / "a.txt").unlink()
+        await other.bring()
+        assert other.files() == {"a.txt": "one"}
+
+
 async def test_the_name_for_the_other_version_is_one_that_nothing_has(tmp_path: Path) -> None:
     async with two_machines(tmp_path, SyncLimits(file=50)) as (_, one, other):
         one.write("a.txt", "one")
@@ -223,6 +241,50 @@ async def test_while_versions_come_faster_than_one_can_be_saved_that_is_told(tmp
         with pytest.raises(NotSaved):
             await one.sync.save(KEY, too_late)
         await one.save()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_two_machines_do_only_what_somebody_has_replaced_or_deleted_is_gone(
+    tmp_path: Path, seed: int
+) -> None:
+    chance = random.Random(seed)
+    paths = ("a", "a/b", "a/b/c", "a/d", "d.txt", "d (conflict).txt", "e/f.txt")
+    wanted: set[str] = set()
+    async with two_machines(tmp_path) as (_, one, other):
+        for number in range(80):
+            machine = chance.choice((one, other))
+            match chance.choice(("write", "write", "write", "delete", "save", "bring")):
+                case "write":
+                    path = chance.choice(paths)
+                    wanted -= {*cleared(machine, path)}
+                    wanted.add(f"{machine.sync.host} {number}")
+                    machine.write(path, f"{machine.sync.host} {number}")
+                case "delete" if present := sorted(machine.files()):
+                    path = chance.choice(present)
+                    wanted.discard((machine.folder / path).read_text())
+                    (machine.folder / path).unlink()
+                case "save":
+                    await machine.save()
+                case "bring":
+                    await machine.bring()
+        for machine in (one, other, one):
+            await machine.save()
+        await other.bring()
+        assert one.files() == other.files()
+        assert wanted <= set(one.files().values())
+        assert not [path for path in one.folder.rglob("*") if path.name.startswith(TEMPORARY)]
+
+
+def cleared(machine: Machine, path: str) -> Iterator[str]:
+    """Makes room for a file: the texts of what was in its place."""
+    for place in (*reversed([*PurePath(path).parents][:-1]), PurePath(path)):
+        target = machine.folder / place
+        if target.is_dir() and place == PurePath(path):
+            yield from (file.read_text() for file in target.rglob("*") if file.is_file())
+            shutil.rmtree(target)
+        elif target.is_file():
+            yield target.read_text()
+            target.unlink()
 
 
 def test_a_list_of_files_is_read_as_it_was_written_and_no_path_leaves_the_workspace() -> None:

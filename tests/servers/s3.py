@@ -71,6 +71,7 @@ class S3(LocalServer):
         self._denied: set[str] = set()
         self._allowed = 0
         self._failures: list[int] = []
+        self._held: dict[str, asyncio.Event] = {}
         self._changed = asyncio.Condition()
 
     # For tests
@@ -93,6 +94,11 @@ class S3(LocalServer):
     def deny(self, *methods: str, after: int = 0) -> None:
         """These methods are denied, and no others; `after` so many more requests that are answered."""
         self._denied, self._allowed = set(methods), after
+
+    def hold(self, method: str) -> asyncio.Event:
+        """Requests of this method are answered once the event is set."""
+        self._held[method] = asyncio.Event()
+        return self._held[method]
 
     def fail(self, status: int, times: int) -> None:
         self._failures += [status] * times
@@ -121,6 +127,8 @@ class S3(LocalServer):
                 raise Refused(self._failures.pop(0), "SlowDown", "Please reduce your request rate.")
             body = await request.read()
             self._check_signature(request, body)
+            if (held := self._held.get(request.method)) is not None:
+                await held.wait()
             return self._serve(request, body)
         except Refused as refused:
             head = refused.status == 403 and request.method == "HEAD"
