@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -48,6 +49,10 @@ AT_ONCE = 8
 ATTEMPTS = 5
 """How often a version is saved on top of another one that was saved meanwhile."""
 
+SENT_FOR = 1800.0
+"""Seconds for which a file that was sent is there although no version uses it yet: less than what
+`gateway.store.media_cleanup` leaves for that."""
+
 LOOK_PAUSE = 60.0
 """Seconds between two looks for workspaces that were deleted on other machines."""
 
@@ -64,8 +69,8 @@ CONFLICTS = (
 )
 LOST = "Files of the workspace are no longer in the media store, and cannot be restored: {files}"
 LEFT_OUT = (
-    "Not saved with the workspace, so only on the machine {host}, and gone when the conversation goes on elsewhere: "
-    "{files}"
+    "Not saved with the workspace: these files are only on the machine {host}, and missing when the conversation goes "
+    "on elsewhere: {files}"
 )
 
 Commit = Callable[[WorkspaceChange], Awaitable[SavedWorkspace | None]]
@@ -116,6 +121,8 @@ class WorkspaceSync:
         self._home = home
         self.host = host
         self._limits = limits or SyncLimits()
+        self._sent: dict[str, dict[str, float]] = {}
+        """By workspace: the hashes of files that were sent for a version that is not saved yet, and when."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def key(self, folder: Path) -> str | None:
@@ -261,7 +268,7 @@ class WorkspaceSync:
             if state is not None and state.known != scanned.known:
                 await asyncio.to_thread(self.states.write, replace(state, known=scanned.known))
             return ()
-        now = await self._send(folder, now, base.hashes)
+        now = await self._send(key, now, base.hashes)
         known = {path: each for path, each in scanned.known.items() if _has(now.entries.get(path), each.hash)}
         data = await asyncio.to_thread(dump_manifest, now)
         manifest = (await self._media.put_unexamined(_at_once(data), "the list of the files")).hash
@@ -273,6 +280,7 @@ class WorkspaceSync:
         stored = await commit(change)
         if stored is None:
             return None
+        self._sent.pop(key, None)
         version = Version(key, stored.id, stored.version, manifest)
         await asyncio.to_thread(self.states.write, LocalState(version, now, known))
         if now.left_out and now.left_out != base.left_out:
@@ -318,9 +326,12 @@ class WorkspaceSync:
         await _each(partial(fetch, path, entry) for path, entry in wanted)
         return sorted(lost)
 
-    async def _send(self, folder: Path, now: Manifest, stored: Collection[str]) -> Manifest:
-        """Stores the bytes of the files; the manifest of what was stored, which is what they were then."""
-        entries = dict(now.entries)
+    async def _send(self, key: str, now: Manifest, saved: Collection[str]) -> Manifest:
+        """Stores the bytes of the files; the manifest of what was stored, which is what they were then. After an
+        attempt that has failed it goes on with the rest."""
+        folder, entries, sent_before = self._home / key, dict(now.entries), self._sent.setdefault(key, {})
+        since = time.monotonic() - SENT_FOR
+        stored = {*saved, *(hash for hash, at in sent_before.items() if at > since)}
         paths: dict[str, list[str]] = defaultdict(list)
         for path, entry in entries.items():
             if isinstance(entry, File) and entry.hash not in stored:
@@ -337,6 +348,7 @@ class WorkspaceSync:
                     # It was deleted since the folder was looked at.
                     del entries[path]
                     continue
+                sent_before[sent.hash] = time.monotonic()
                 if sent.hash == hash:
                     return
                 entries[path] = replace(entry, hash=sent.hash, size=sent.size)

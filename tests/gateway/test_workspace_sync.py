@@ -275,6 +275,24 @@ async def test_whatever_two_machines_do_only_what_somebody_has_replaced_or_delet
         assert not [path for path in one.folder.rglob("*") if path.name.startswith(TEMPORARY)]
 
 
+async def test_an_attempt_to_save_goes_on_where_the_last_one_has_failed(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        for number in range(20):
+            one.write(f"{number}.txt", f"text {number}")
+
+        async def fail(change: object) -> None:
+            raise OSError("no database")
+
+        with pytest.raises(OSError, match="no database"):
+            await one.sync.save(KEY, fail)
+        sent = {path: path.stat().st_mtime_ns for path in (tmp_path / "media").glob("??/*")}
+        await one.save()
+        again = [path for path, at in sent.items() if path.stat().st_mtime_ns != at]
+        assert len(again) == 1, "only the list of the files"
+        await other.bring()
+        assert other.files() == one.files()
+
+
 def cleared(machine: Machine, path: str) -> Iterator[str]:
     """Makes room for a file: the texts of what was in its place."""
     for place in (*reversed([*PurePath(path).parents][:-1]), PurePath(path)):
