@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -83,17 +85,21 @@ class SessionStarts:
         self._interval = interval
         self._problem = problem
         self._tasks = tasks
-        self._concurrency = 1
+        self._limits = StartLimits()
+        self._asked_at = -math.inf
+        self._begun = 0
+        """Sessions that have begun here since."""
+        self._asking = asyncio.Lock()
 
     async def limits(self) -> StartLimits:
-        limits = await self._ask()
-        self._concurrency = limits.concurrency
-        return limits
+        """As Discord says now."""
+        self._limits, self._asked_at, self._begun = await self._ask(), time.monotonic(), 0
+        return self._limits
 
     async def begin(self, number: int) -> Turn:
         """Waits for the turn of the connection with that number."""
         turn = Turn()
-        holding = self._tasks.create_task(self._hold(turn, number % self._concurrency))
+        holding = self._tasks.create_task(self._hold(turn, number % self._limits.concurrency))
         try:
             await turn.begun.wait()
         except asyncio.CancelledError:
@@ -117,9 +123,16 @@ class SessionStarts:
     async def _until_allowed(self) -> None:
         """More are left than may begin at the same moment: when a bot hits the limit, Discord ends all its sessions and
         resets its token (https://discord.com/developers/docs/events/gateway#identifying)."""
-        while (limits := await self.limits()).remaining <= limits.concurrency:
+        while (limits := await self._recent_limits()).remaining - self._begun <= limits.concurrency:
             minutes = limits.reset_after / 60
             self._problem(f"Discord allows this bot no new session for {minutes:.0f} minutes")
             log.warning("%s: Discord allows no new session for %.0f minutes", self._channel, minutes)
             await asyncio.sleep(min(limits.reset_after, LOOK_INTERVAL))
+            self._asked_at = -math.inf
+        self._begun += 1
         self._problem("")
+
+    async def _recent_limits(self) -> StartLimits:
+        """Asked once in an interval, for all that begin in it."""
+        async with self._asking:
+            return self._limits if time.monotonic() - self._asked_at < self._interval else await self.limits()

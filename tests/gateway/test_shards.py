@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,11 @@ from tests.channels.test_discord_channel import Shelfmark, account
 from tests.channels.test_discord_shards import PACE, places, shards
 from tests.channels.test_telegram_channel import Shelf
 from tests.engines import TEMPLATE, engines
+from tests.gateway.stage import gateway
 from tests.gateway.test_connectors import Office, Worker
+from tests.gateway.test_discord_chat import SETTINGS
 from tests.servers.discord import Discord, Place
+from tests.servers.models import ModelServer, Say
 
 
 @pytest.fixture
@@ -155,3 +159,67 @@ async def test_all_workers_move_to_the_larger_number_that_one_of_them_learns(bot
     names = [name for each in await bots.workers() for name in each.connectors]
     assert sorted(name.rpartition(":")[2] for name in names) == [f"{number}/6" for number in range(6)]
     assert (bots.office.desk.doubles, bots.discord.gateway.early) == (0, [])
+
+
+async def test_all_workers_move_when_discord_refuses_to_serve_so_few_connections(bots: Bots) -> None:
+    await bots.worker("first")
+    await bots.worker("second")
+    await bots.held(2, 2)
+    await bots.connected(4)
+    await bots.say("before")
+    await bots.heard()
+    bots.discord.shards = bots.discord.least_shards = 6
+    bots.discord.gateway.close(4011)
+    await bots.say("meanwhile")
+    await bots.connected(6)
+    await bots.held(3, 3)
+    await bots.connected(6)
+    await bots.say("after")
+    await bots.heard()
+    assert (bots.office.desk.doubles, bots.discord.gateway.early) == (0, [])
+
+
+@pytest.mark.parametrize("end", ["regular", "killed"])
+async def test_a_new_session_keeps_the_pace_after_one_of_a_worker_that_has_ended(url: str, end: str) -> None:
+    async with Discord(identify_seconds=PACE) as discord, AsyncExitStack() as stack:
+        bots = Bots(Office(url, stack), discord)
+        first = await bots.worker("first")
+        await bots.connected(1)
+        if end == "regular":
+            await first.stop()
+        discord.gateway.forget()
+        second = await bots.worker("second")
+        if end == "killed":
+            first.is_alive = False
+            await second.store.bury([first.store.worker], expired=False)
+            first.connectors.lose()
+            second.connectors.look()
+        await discord.until(lambda discord: len(discord.gateway.identifies) == 2)
+        await bots.connected(1)
+        await bots.say("hi")
+        await bots.heard()
+        assert discord.gateway.early == []
+
+
+async def test_one_process_goes_on_with_all_its_sessions_after_a_restart(tmp_path: Path, models: ModelServer) -> None:
+    async with Discord(shards=3, max_concurrency=3, identify_seconds=5.0) as discord:
+        rooms = places(discord)
+        models.respond(lambda request: [Say("Noted.")])
+        file = tmp_path / "interject.toml"
+        urls = {"api": discord.api_url, "gateway": discord.gateway_url, "models": models.openai_url}
+        file.write_text(SETTINGS.format(token=discord.token, **urls))
+        async with gateway(file) as built:
+            await discord.until(lambda discord: discord.gateway.connected_shards == shards(3))
+            for room in rooms:
+                await room.say("<@4242> one")
+                await room.hear("Noted.")
+            [worker] = await built.gateway.store.list_workers()
+            assert [name.rpartition(":")[2] for name in worker.connectors] == ["0/3", "1/3", "2/3"]
+            assert built.gateway.channel_connections() == {"discord": 3}
+        for room in rooms:
+            await room.say("<@4242> two")
+        async with gateway(file):
+            for room in rooms:
+                await room.until(lambda room: room.texts == ["Noted.", "Noted."])
+        assert (len(discord.gateway.identifies), len(discord.gateway.resumes)) == (3, 3)
+        assert len(discord.called("PUT /applications/*/commands")) == 1
