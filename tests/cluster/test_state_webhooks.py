@@ -85,6 +85,32 @@ async def test_ends_of_runs_survive_the_death_of_the_worker_that_sends(
     assert first in ended(server)
 
 
+@pytest.mark.crash
+async def test_a_worker_that_was_stopped_for_longer_than_its_lease_sends_nothing_more(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with WebhookServer(SECRET) as server, fleet(settings(tmp_path, api, models, server), "a", "b") as workers:
+        ann = api.private(7, "Ann")
+        stopped = await holder(workers)
+        server.answer(always=503)
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        await server.seen_at_least(1)
+        process = workers.processes[stopped]
+        process.stop()
+        async with asyncio.timeout(60):
+            while await holder(workers) == stopped:  # noqa: ASYNC110 - the database tells nobody
+                await asyncio.sleep(0.05)
+        server.answer(always=204)
+        await server.next("run.ended")
+        process.resume()
+        await workers.alive(stopped)
+        await ann.say("and again")
+        await server.taken_at_least(3)
+    assert [body["type"] for _, body in server.taken] == ["run.ended", "message", "run.ended"]
+
+
 def ended(server: WebhookServer) -> set[str]:
     return {id for id, body in server.taken if body["type"] == "run.ended"}
 
