@@ -84,7 +84,13 @@ def _has_words(words: str) -> ColumnElement[bool]:
     patterns = [f"%{each}%" for each in dict.fromkeys((plain, plain.lower(), plain.upper(), plain.capitalize()))]
     titled = (sessions.c.title.ilike(pattern, escape="\\") for pattern in patterns)
     said = or_(*(inbox.c.text.ilike(pattern, escape="\\") for pattern in patterns))
-    return or_(*titled, _first_message.where(said).exists())
+    return or_(*titled, _is_any(_first_message.where(said)))
+
+
+def _is_any(messages: Select[tuple[int]]) -> ColumnElement[bool]:
+    """Whether there is such a message in the session. Not EXISTS: PostgreSQL would answer that for all sessions at
+    once, from all messages that there are."""
+    return messages.limit(1).scalar_subquery().is_not(None)
 
 
 _page: Select[tuple[object, ...]] = (
@@ -96,7 +102,7 @@ _page: Select[tuple[object, ...]] = (
         is_running_conversation.label("running"),
         sessions.c.archived_at,
     )
-    .where(or_(sessions.c.title.is_not(None), _first_message.exists()))
+    .where(or_(sessions.c.title.is_not(None), _is_any(_first_message)))
     .order_by(sessions.c.last_at.desc(), sessions.c.key.desc())
 )
 

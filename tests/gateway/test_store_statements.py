@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Delete, Insert, Select, Update, create_engine
+from sqlalchemy import Connection, Delete, Insert, Select, Update, create_engine, event
 from sqlalchemy.sql.selectable import CompoundSelect
 from sqlalchemy.sql.visitors import cloned_traverse
 
 import gateway.store
-from benchmarks.seeding import seed
+from benchmarks.seeding import seed, session_of
+from gateway.store import open_store
+from gateway.store.conversation_pages import ListedConversations, conversation_page
+from gateway.store.history_pages import history_page
 from tests.engines import engines
 
 pytestmark = pytest.mark.engines("postgresql")
@@ -104,3 +108,31 @@ async def test_what_is_run_with_each_message_or_every_few_seconds_walks_through_
         ]
     assert walking == []
     assert planned > 60
+
+
+async def test_a_page_walks_through_no_large_table(file: Path) -> None:
+    """Neither that of the conversations, also when it searches, nor that of one conversation's history."""
+    await seed(engines.url(file), conversations=2_000, entries=40_000)
+    pages: list[Callable[[Connection], object]] = [
+        lambda connection: conversation_page(connection, ListedConversations(("telegram",)), 50),
+        lambda connection: conversation_page(connection, ListedConversations(("telegram",), words="screws"), 50),
+        lambda connection: history_page(connection, session_of(7)),
+    ]
+    async with open_store(engines.url(file)) as store:
+        plans = [await store.read(partial(plan_of, page)) for page in pages]
+    assert all("Scan" in plan for plan in plans)
+    assert [plan for plan in plans for table in LARGE if re.search(rf"Seq Scan on {table}\b", plan)] == []
+
+
+def plan_of(page: Callable[[Connection], object], connection: Connection) -> str:
+    """The plans of all that the page asks."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Connection, __: object, statement: str, parameters: Any, *rest: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", note)
+    page(connection)
+    event.remove(connection, "before_cursor_execute", note)
+    explained = (connection.exec_driver_sql(f"EXPLAIN {statement}", parameters) for statement, parameters in asked)
+    return "\n".join(str(line) for lines in explained for line in lines.scalars())
