@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiohttp
 import discord
@@ -94,6 +95,8 @@ class Inbound:
         """Events in `_queued`."""
         self._newest_before = cursors.newest()
         self._page_slots = asyncio.Semaphore(_CONCURRENCY)
+        self._orders = WeakValueDictionary[tuple[str, str | None], asyncio.Lock]()
+        """Held while a message of the place is stored."""
         self._retry_lock = asyncio.Lock()
         self._retrying = 0
         """Messages that could not be stored at the first attempt, and those after them."""
@@ -354,7 +357,13 @@ class Inbound:
             await self._store(message)
 
     async def _store(self, message: InboundMessage) -> Receipt | None:
-        """Retries until it is stored: Discord does not send it again."""
+        """Retries until it is stored: Discord does not send it again. In each place one after another, in the order of
+        the calls: none overtakes one that cannot be stored yet."""
+        order = self._orders.setdefault((message.address.chat, message.address.thread), asyncio.Lock())
+        async with order:
+            return await self._store_next(message)
+
+    async def _store_next(self, message: InboundMessage) -> Receipt | None:
         message = await self._with_roles(message)
         if not self._retrying:
             try:

@@ -487,6 +487,30 @@ async def test_what_cannot_be_kept_for_now_is_kept_in_order(
         assert await inbox.texts(10) == [str(number) for number in range(10)]
 
 
+async def test_no_message_overtakes_one_that_cannot_be_kept_yet(
+    discord: Discord, channel: DiscordChannel, inbox: Inbox
+) -> None:
+    """The first fails only once the second has arrived; another chat waits for neither."""
+    ann, bob = discord.direct(), discord.direct(BOB)
+    tried: list[str] = []
+
+    async def deliver(message: InboundMessage) -> Receipt | None:
+        tried.append(message.text)
+        if tried == ["one"]:
+            await inbox.until(lambda: bool(inbox.messages))
+            raise OSError("the database is away")
+        return await inbox.deliver(message)
+
+    async with asyncio.TaskGroup() as tasks:
+        listener = tasks.create_task(channel.listen(deliver, COMMANDS))
+        await discord.connected()
+        await ann.say("one")
+        await ann.say("two")
+        await bob.say("elsewhere")
+        assert await inbox.texts(3) == ["elsewhere", "one", "two"]
+        listener.cancel()
+
+
 async def test_more_than_can_be_kept_at_once_is_left_at_discord_and_read_later(
     discord: Discord, channel: DiscordChannel, inbox: Inbox
 ) -> None:
