@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from agent.interrupt import shielded
 from agent.media import Attachment, MediaError, MediaMissing
 from gateway.store.errors import StoreError
 from gateway.store.records import SavedWorkspace, WorkspaceChange
@@ -39,6 +40,9 @@ from gateway.workspaces.manifest import (
 from gateway.workspaces.removal import delete_folder
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 STATES = "workspaces-saved"
 """The folder, within the data directory, of what this machine knows of its workspaces."""
@@ -134,7 +138,7 @@ class WorkspaceSync:
         async with self._lock(key):
             saved = await self.store.saved_workspace(key)
             if saved is not None and saved.files:
-                await asyncio.to_thread(self._forget_if_emptied, key)
+                await _to_the_end(self._forget_if_emptied, key)
             have = await asyncio.to_thread(self._version_here, key)
             if have is not None and (saved is None or saved.id != have.id):
                 await self._forget_if_deleted(have)
@@ -223,8 +227,8 @@ class WorkspaceSync:
         return True
 
     async def _forget(self, key: str) -> bool:
-        was_here = await asyncio.to_thread(delete_folder, self._home / key)
-        await asyncio.to_thread(self.states.forget, key)
+        was_here = await _to_the_end(delete_folder, self._home / key)
+        await _to_the_end(self.states.forget, key)
         return was_here
 
     async def _take_over(self, key: str, saved: SavedWorkspace) -> Brought:
@@ -236,7 +240,7 @@ class WorkspaceSync:
         scanned = await asyncio.to_thread(scan, folder, {} if state is None else state.known, self._limits)
         merged = merge(base.entries, scanned.entries, there.entries)
         changes = await asyncio.to_thread(FolderChanges, folder, scanned, merged.entries)
-        here = await asyncio.to_thread(_make_room, changes, scanned, merged)
+        here = await _to_the_end(_make_room, changes, scanned, merged)
         lost = await self._fetch(changes, here, merged)
         if lost and (newest := await self.store.saved_workspace(key)) is not None and newest != saved:
             # What only a replaced version has used may be deleted.
@@ -245,7 +249,7 @@ class WorkspaceSync:
             path: known for path, known in scanned.known.items() if same(here.get(path), merged.entries.get(path))
         }
         version = Version(key, saved.id, saved.version, saved.manifest)
-        await asyncio.to_thread(self.states.write, LocalState(version, there, unchanged | changes.known))
+        await _to_the_end(self.states.write, LocalState(version, there, unchanged | changes.known))
         notes = []
         if renamed := {**merged.renamed, **changes.kept}:
             notes.append(CONFLICTS.format(files=_listed(f"`{path}` → `{name}`" for path, name in renamed.items())))
@@ -266,7 +270,7 @@ class WorkspaceSync:
         now = Manifest(scanned.entries, tuple(scanned.left_out))
         if is_same(base, now):
             if state is not None and state.known != scanned.known:
-                await asyncio.to_thread(self.states.write, replace(state, known=scanned.known))
+                await _to_the_end(self.states.write, replace(state, known=scanned.known))
             return ()
         now = await self._send(key, now, base.hashes)
         known = {path: each for path, each in scanned.known.items() if _has(now.entries.get(path), each.hash)}
@@ -282,7 +286,7 @@ class WorkspaceSync:
             return None
         self._sent.pop(key, None)
         version = Version(key, stored.id, stored.version, manifest)
-        await asyncio.to_thread(self.states.write, LocalState(version, now, known))
+        await _to_the_end(self.states.write, LocalState(version, now, known))
         if now.left_out and now.left_out != base.left_out:
             return (_printable(_left_out(self.host, now.left_out)),)
         return ()
@@ -310,17 +314,17 @@ class WorkspaceSync:
             present = here.get(path)
             match entry:
                 case File(hash=hash) if isinstance(present, File) and present.hash == hash:
-                    await asyncio.to_thread(changes.set_mode, path, entry)
+                    await _to_the_end(changes.set_mode, path, entry)
                 case File(hash=hash, size=size):
                     try:
                         async with self._media.local_file(Attachment(hash, path, "", size)) as source:
-                            await asyncio.to_thread(changes.write, path, entry, source)
+                            await _to_the_end(changes.write, path, entry, source)
                     except MediaMissing:
                         lost.append(path)
                 case Link():
-                    await asyncio.to_thread(changes.make_link, path, entry)
+                    await _to_the_end(changes.make_link, path, entry)
                 case Folder():
-                    await asyncio.to_thread(changes.make_folder, path)
+                    await _to_the_end(changes.make_folder, path)
 
         wanted = [(path, entry) for path, entry in merged.entries.items() if not same(here.get(path), entry)]
         await _each(partial(fetch, path, entry) for path, entry in wanted)
@@ -390,6 +394,12 @@ def _is_at(have: Version | None, saved: SavedWorkspace) -> bool:
 
 def _has(entry: Entry | None, hash: str) -> bool:
     return isinstance(entry, File) and entry.hash == hash
+
+
+async def _to_the_end(change: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Changes files in a thread, which goes on when its caller is cancelled: the workspace's lock is kept until it has
+    ended."""
+    return await shielded(asyncio.to_thread(change, *args, **kwargs))
 
 
 async def _each(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
