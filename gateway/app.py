@@ -504,7 +504,8 @@ class Gateway:
         return self.dispatcher.running_turns()
 
     async def look(self) -> None:
-        """Goes on with what other workers have left, and stops what the store says. Raises `StoreError`."""
+        """Goes on with what other workers have left, stops what the store says, and follows sign-ins. Raises
+        `StoreError`."""
         self._listeners.look()
         await self._moved_chats.refresh()
         await self._resume(await self.store.pending(PATIENCE))
@@ -512,6 +513,7 @@ class Gateway:
             self.dispatcher.stop(session, before=sys.maxsize, reason=reason)
         for session in await self.store.own_unread():
             self.dispatcher.hear(session)
+        await self.mcp.look()
 
     def drain(self) -> None:
         """Begins nothing new; `run` returns after the turns that run here."""

@@ -32,8 +32,8 @@ from agent.mcp.oauth import (
     HEADERS,
     PROBE,
     SEND_BACK_TO,
+    AccountContent,
     AccountStorage,
-    KeptAccount,
     account_provider,
     configured_client,
     sign_in_errors,
@@ -87,7 +87,7 @@ async def _sign_in(client: httpx2.AsyncClient, account: Account, link: Link, slo
         extract_scope_from_www_auth(refusal), resource, metadata, ["refresh_token"]
     )
     known = configured_client(account, SEND_BACK_TO) or await _registered(client, metadata, scope)
-    storage = AccountStorage(account, KeptAccount(client=known))
+    storage = AccountStorage(account, AccountContent(client=known))
     context = account_provider(account, storage).context
     context.oauth_metadata, context.protected_resource_metadata, context.client_info = metadata, resource, known
     about = {"client_id": known.client_id, "resource": context.get_resource_url()}

@@ -1,7 +1,8 @@
 """Errors of MCP servers.
 
-McpError         the server cannot be used, or did not do what was asked
-    PagesNeeded  it does it only after the person has opened pages
+McpError                 the server cannot be used, or did not do what was asked
+    PagesNeeded          it does it only after the person has opened pages
+    AccountsUnavailable  what is kept of who is signed in cannot be read or written
 """
 
 from __future__ import annotations
@@ -29,3 +30,7 @@ class PagesNeeded(McpError):
     def __init__(self, pages: Sequence[ElicitRequestURLParams]) -> None:
         super().__init__("the person has to open a page for it first")
         self.pages = tuple(pages)
+
+
+class AccountsUnavailable(McpError):
+    """The message has no secret in it."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.interrupt import cancel_and_wait
-from agent.mcp.account import Account, Accounts
+from agent.mcp.account import Account, AccountKey, Accounts
 from agent.mcp.errors import McpError
 from agent.mcp.server import McpServer
 from agent.tool import Tool
@@ -25,7 +25,7 @@ MAX_OPEN = 50
 """People for whom one server is open at once."""
 
 FIRST_WAIT = 5.0
-"""Seconds that a person's turn waits for a server whose tools are not known yet."""
+"""Seconds that a turn waits for a server whose tools are not known yet."""
 
 
 @dataclass(slots=True)
@@ -106,16 +106,25 @@ class PersonalServers:
         """Before a turn of the person: waits a moment for tools that are not known yet."""
         try:
             server = await self.of(person)
+            await server.follow_account()
         except McpError as error:
             log.warning("MCP server %s: %s", self.name, error)
             return
         if not server.has_known_tools:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FIRST_WAIT):
-                    await server.settled()
+            await _wait_a_moment(server)
+
+    async def look(self, signed_out: Collection[str]) -> None:
+        """Follows people who have signed in or out elsewhere; `signed_out` has stems of accounts. Raises
+        `AccountsUnavailable`."""
+        async with self._lock:
+            for person, opened in tuple(self._open.items()):
+                if AccountKey(self.name, person).stem in signed_out and not opened.server.is_busy:
+                    await self._close(person)
+                else:
+                    await opened.server.follow_account()
 
     async def forget(self, person: str) -> None:
-        """Signs the person out. Raises `OSError`."""
+        """Signs the person out. Raises `AccountsUnavailable`, and `OSError` for a file."""
         async with self._lock:
             server = self._open[person].server if person in self._open else self._make(person)
             await server.sign_out()
@@ -175,18 +184,49 @@ class Servers:
 
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         """Before a turn of the person ("channel:id"), with the names of the servers that it needs."""
-        await asyncio.gather(*(servers.prepare(person) for name, servers in self.personal.items() if needed(name)))
+        await asyncio.gather(
+            *(_prepare_shared(server) for name, server in self.shared.items() if needed(name)),
+            *(servers.prepare(person) for name, servers in self.personal.items() if needed(name)),
+        )
+
+    async def look(self) -> None:
+        """Follows sign-ins and sign-outs of other processes. Raises `AccountsUnavailable`."""
+        signed_out = await self.accounts.store.look()
+        for server in self.shared.values():
+            await server.follow_account()
+        for servers in self.personal.values():
+            await servers.look(signed_out)
 
     async def forget_person(self, person: str) -> None:
-        """Signs the person out everywhere, also at servers that are no longer in the settings. Raises `OSError`."""
+        """Signs the person out everywhere, also at servers that are no longer in the settings. Raises
+        `AccountsUnavailable`, and `OSError` for a file."""
         for servers in self.personal.values():
             await servers.forget(person)
         await forget_accounts(self.accounts, person)
 
 
+async def _prepare_shared(server: McpServer) -> None:
+    """Where somebody has just signed in, perhaps at another worker, waits a moment for the tools."""
+    if server.account is None or server.has_known_tools:
+        return
+    try:
+        await server.follow_account()
+    except McpError as error:
+        log.warning("MCP server %s: %s", server.name, error)
+        return
+    if server.account.signed_in:
+        await _wait_a_moment(server)
+
+
+async def _wait_a_moment(server: McpServer) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_WAIT):
+            await server.settled()
+
+
 async def forget_accounts(accounts: Accounts, person: str) -> None:
-    """Signs the person out where they are signed in, and has their tokens revoked there. Raises `OSError`."""
-    found = await asyncio.to_thread(accounts.of_person, person)
+    """Signs the person out everywhere, and has their tokens revoked there. Raises `AccountsUnavailable`."""
+    found = await accounts.of_person(person)
     if not found:
         return
     from agent.mcp.sign_in import sign_out

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from agent.mcp.account import Account
 from agent.mcp.http import http_client, is_safe_page
-from agent.mcp.oauth import AccountStorage, KeptAccount, account_provider
+from agent.mcp.oauth import AccountContent, AccountStorage, account_provider
 
 TIMEOUT = 10.0
 """Seconds in which the server must have answered."""
@@ -20,10 +20,10 @@ UNREACHABLE = "its authorization server cannot be reached"
 REFUSED = "its authorization server has refused to end it (status {status})"
 
 
-async def revoke(account: Account, kept: Mapping[str, Any]) -> str:
+async def revoke(account: Account, content: Mapping[str, Any]) -> str:
     """Why the tokens of what was kept of the account may still be valid; "" if they are not."""
     try:
-        found = KeptAccount.model_validate(kept)
+        found = AccountContent.model_validate(dict(content))
     except ValidationError:
         return NOT_OFFERED
     if found.tokens is None:

@@ -19,7 +19,7 @@ from agent.gate import one_line
 from agent.interrupt import cancel_and_wait, is_cancelled
 from agent.loading import load
 from agent.mcp.account import Account, Link, OpenLink
-from agent.mcp.errors import McpError, PagesNeeded
+from agent.mcp.errors import AccountsUnavailable, McpError, PagesNeeded
 from agent.mcp.known_tools import KnownTools, read_known_tools, write_known_tools
 from agent.mcp.listing import ListedTool
 from agent.mcp.names import tool_name
@@ -172,6 +172,8 @@ class McpServer:
         self._personal = personal
         self._signing = asyncio.Lock()
         self._signed_in = asyncio.Event()
+        self._sign_in_id: str | None = None
+        """The sign-in with which it connects, "" for none; None before it is known."""
         self._source = source
         self._policy = policy or Policy()
         self._timing = timing or Timing()
@@ -277,18 +279,33 @@ class McpServer:
 
     async def sign_out(self) -> str | None:
         """Forgets the account and what it could do, and has its tokens revoked. None if there was none; else why they
-        may still be valid, "" if they are not. Raises `OSError`."""
+        may still be valid, "" if they are not. Raises `AccountsUnavailable`, and `OSError` for a file."""
         if self._account is None:
             return None
         signing = await load("agent.mcp.sign_in")
         revoked: str | None = await signing.sign_out(self._account)
-        self._offer(KnownTools())
-        if self._known is not None:
-            await asyncio.to_thread(self._known.unlink, missing_ok=True)
+        await self._forget_tools()
         self._connect_anew()
         if revoked:
             log.warning("MCP server %s: the access of who has signed out may be valid still: %s", self.name, revoked)
         return revoked
+
+    async def follow_account(self) -> None:
+        """Connects anew if somebody has signed in or out elsewhere. Raises `AccountsUnavailable`."""
+        if self._account is None or self._sign_in_id is None or self._signing.locked():
+            return
+        known, found = self._sign_in_id, await self._account.sign_in_id()
+        if found == known or self._sign_in_id != known:
+            return
+        self._sign_in_id = found
+        if not found:
+            await self._forget_tools()
+        self._connect_anew()
+
+    async def _forget_tools(self) -> None:
+        self._offer(KnownTools())
+        if self._known is not None:
+            await asyncio.to_thread(self._known.unlink, missing_ok=True)
 
     def _connect_anew(self) -> None:
         self._lose("the account has changed")
@@ -309,6 +326,7 @@ class McpServer:
         """The connection. A person is asked to sign in if it needs that. Raises `McpError`."""
         if self._personal and context.others_wrote:
             raise McpError(OTHERS_WROTE.format(person=context.asked_by.sender or "the person who began the task"))
+        await self.follow_account()
         try:
             return await self._connected()
         except McpError:
@@ -316,7 +334,7 @@ class McpServer:
                 raise
         async with self._signing:
             if self._account is not None and self._account.signed_in and self._state == "signed_out":
-                # Perhaps by another process, since the last attempt.
+                # It may have been refused for a while only.
                 self._connect_anew()
             try:
                 return await self._connected()
@@ -490,8 +508,9 @@ class McpServer:
             return
         while True:
             since, self._was_open, self._complaint = time.monotonic(), False, ""
-            account = self._account_version
             try:
+                if self._account is not None:
+                    self._sign_in_id = await self._account.sign_in_id()
                 await self._run_once(attempt)
             except McpError as error:
                 reason = f"{error}. It wrote: {self._complaint}" if self._complaint else str(error)
@@ -502,7 +521,7 @@ class McpServer:
                 # What fails while a connection is closed takes the place of the cancellation.
                 raise asyncio.CancelledError
             if self._is_refused:
-                if account == self._account_version:
+                if not await self._has_other_account():
                     await self._until_signed_in()
                 # Else somebody has signed in during the attempt.
                 assert self._account is not None
@@ -526,9 +545,14 @@ class McpServer:
     def _is_refused(self) -> bool:
         return self._account is not None and self._account.refused
 
-    @property
-    def _account_version(self) -> tuple[int, int] | None:
-        return None if self._account is None else self._account.version
+    async def _has_other_account(self) -> bool:
+        """Than that with which the last attempt was made."""
+        assert self._account is not None
+        try:
+            return await self._account.sign_in_id() != self._sign_in_id
+        except AccountsUnavailable as error:
+            log.warning("MCP server %s: %s", self.name, error)
+            return False
 
     async def _until_signed_in(self) -> None:
         """A server that nobody may use yet is left alone."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from agent.mcp.account import Account, Link
 from agent.mcp.device_code import sign_in_with_code
 from agent.mcp.oauth import sign_in_in_browser
@@ -20,8 +18,10 @@ async def sign_in(account: Account, link: Link) -> None:
 
 async def sign_out(account: Account) -> str | None:
     """Forgets the account here, and has its tokens revoked where they are from. None if nobody was signed in; else why
-    tokens may still be valid there, "" if they are not. Raises `OSError` if they cannot be forgotten."""
-    kept = await asyncio.to_thread(account.read)
-    if not await asyncio.to_thread(account.forget):
+    tokens may still be valid there, "" if they are not. Raises `AccountsUnavailable` if they cannot be forgotten."""
+    # Not while they are exchanged for new ones, which would stay valid.
+    async with account.alone():
+        content = await account.forget()
+    if content is None:
         return None
-    return await revoke(account, kept)
+    return await revoke(account, content if content.get("url") == account.url else {})

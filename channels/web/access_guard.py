@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from html import escape
 from urllib.parse import urlsplit
 
@@ -108,7 +108,9 @@ class Site:
 class AccessGuard:
     """ASGI middleware around the page. `admits` says whether a person whom a proxy names may use it."""
 
-    def __init__(self, app: ASGIApp, token: Callable[[], str], site: Site, admits: Callable[[str], bool]) -> None:
+    def __init__(
+        self, app: ASGIApp, token: Callable[[], Awaitable[str]], site: Site, admits: Callable[[str], bool]
+    ) -> None:
         self._app = app
         self._token = token
         self._site = site
@@ -119,20 +121,21 @@ class AccessGuard:
             await self._app(scope, receive, send)
             return
         request = HTTPConnection(scope)
-        answer = self._answer(request)
+        answer = self._answer(request, await self._token())
         await (answer or self._app)(scope, receive, with_security_headers(send))
 
-    def _answer(self, request: HTTPConnection) -> Response | None:
-        """The answer to requests without access, and to the sign-in link; None for all others."""
+    def _answer(self, request: HTTPConnection, token: str) -> Response | None:
+        """The answer to requests without access, and to the sign-in link; None for all others. `token` is that of the
+        owner."""
         if not self._site.knows_host(request):
             return _refuse(403, "Unknown host. Open the page with the sign-in link that Interject printed.")
         if not self._site.knows_origin(request):
             return _refuse(403, "Requests from other sites are not allowed.")
         if _is_public(request):
             return None
-        if request.url.path == "/" and self._is_token(request.query_params.get("token")):
-            return self._sign_in(request)
-        if self._is_token(bearer_token(request)):
+        if request.url.path == "/" and _is_token(request.query_params.get("token"), token):
+            return self._sign_in(request, token)
+        if _is_token(bearer_token(request), token):
             return None
         try:
             name = self._site.proxies.person(request)
@@ -140,7 +143,7 @@ class AccessGuard:
             return _refusal_page(400, str(error))
         if name is not None:
             return self._answer_person(request, name)
-        if self._is_token(request.cookies.get(self._site.cookie_name(request))):
+        if _is_token(request.cookies.get(self._site.cookie_name(request)), token):
             return None
         if request.url.path == "/":
             return HTMLResponse(_SIGN_IN_PAGE, 401)
@@ -154,11 +157,11 @@ class AccessGuard:
             return _refusal_page(403, f"{name} may not write to the agent. The operator adds people to allow in [web].")
         return None
 
-    def _sign_in(self, request: HTTPConnection) -> Response:
+    def _sign_in(self, request: HTTPConnection, token: str) -> Response:
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             self._site.cookie_name(request),
-            self._token(),
+            token,
             max_age=COOKIE_AGE,
             httponly=True,
             samesite="strict",
@@ -166,8 +169,9 @@ class AccessGuard:
         )
         return answer
 
-    def _is_token(self, given: str | None) -> bool:
-        return given is not None and hmac.compare_digest(given.encode(), self._token().encode())
+
+def _is_token(given: str | None, token: str) -> bool:
+    return given is not None and hmac.compare_digest(given.encode(), token.encode())
 
 
 def _is_public(request: HTTPConnection) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class _Formulas(BaseModel, extra="forbid"):
     formulas: list[_Formula] = Field(max_length=_MAX_FORMULAS)
 
 
-def app(token: Callable[[], str], site: Site, admits: Callable[[str], bool] = lambda name: False) -> FastAPI:
+def app(token: Callable[[], Awaitable[str]], site: Site, admits: Callable[[str], bool] = lambda name: False) -> FastAPI:
     """The app. `token` is the current one of the sign-in link; `admits` says whether a person whom a proxy names may
     use the page.
 

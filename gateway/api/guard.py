@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol
 from urllib.parse import quote
@@ -51,12 +51,12 @@ class Callers(Protocol):
 class KeyCallers:
     """Those with a key of the API, and the owner of the web chat's token, who may do everything."""
 
-    def __init__(self, token: Callable[[], str], keys: ApiKeys) -> None:
+    def __init__(self, token: Callable[[], Awaitable[str]], keys: ApiKeys) -> None:
         self._token = token
         self._keys = keys
 
     async def find(self, secret: str) -> Caller | None:
-        if hmac.compare_digest(secret.encode(), self._token().encode()):
+        if hmac.compare_digest(secret.encode(), (await self._token()).encode()):
             return Caller(OWNER, "admin")
         key = await self._keys.find(secret)
         if key is None:

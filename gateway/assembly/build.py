@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,7 +41,7 @@ from gateway.private_files import private_file, private_folder
 from gateway.store import Store, open_store
 from gateway.web.connections import default_limits
 from gateway.web.http_server import HttpServer, bind
-from gateway.web.token import WebToken
+from gateway.web.token import OwnerToken, WebToken, open_stored_token
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +82,15 @@ async def build(
         )
         workers = await stack.enter_async_context(join_workers(store, settings.store, signals.tell))
         await audit_settings(settings, store)
-        listener = address = token = None
+        listener = address = None
+        token: OwnerToken | None = None
         if settings.web.enabled:
             listener = bind(settings.web.host, settings.web.port)
             stack.callback(listener.close)
-            token = WebToken(configuration.home)
+            token = await _open_token(configuration, store)
             address = link(listener, token())
-        permanent = await _permanent(configuration, store, signals, address)
+        permanent = await _permanent(configuration, store, signals, token, address, workers.bus.released)
+        stack.push_async_callback(permanent.links.settle)
         webhooks = Webhooks()
         generation = await build_generation(configuration, permanent)
         reload = SettingsReload(generation, permanent, webhooks, environ, watcher)
@@ -119,13 +121,13 @@ async def build(
             gateway.add(ProgramChannel(permanent.media))
             gateway.logins.url = settings.web.url or ""
             gateway.logins.local_url = (address or "").partition("/?")[0]
-            watched, beside = signals.serve(gateway, token)
+            watched, beside = signals.serve(gateway, token.current)
             services += beside
             limits = default_limits(behind_proxy=settings.web.url is not None)
             make_site = partial(
                 site,
                 gateway,
-                token,
+                token.current,
                 settings.web,
                 webhooks,
                 following,
@@ -142,23 +144,37 @@ async def build(
 
 
 async def _permanent(
-    configuration: Configuration, store: Store, signals: ConfiguredSignals, address: str | None
+    configuration: Configuration,
+    store: Store,
+    signals: ConfiguredSignals,
+    token: OwnerToken | None,
+    address: str | None,
+    changed: Callable[[], None],
 ) -> Permanent:
-    """`address` is the web server's on this machine, None without one."""
+    """`token` is that of the web chat's owner, `address` the web server's on this machine; None without one. `changed`
+    tells other workers to look."""
     settings = configuration.settings
     mask = Mask(secret.get_secret_value() for secret in every_secret(settings))
-    if settings.web.enabled:
-        token = WebToken(configuration.home)
-        mask.follow(lambda: (token(),))
+    if token is not None:
+        mask.follow(partial(_only, token))
     policy = access(settings)
     local = None if address is None else address.partition("/?")[0]
     public = None if address is None else settings.web.url
-    links = SignInLinks(configuration.home, store, policy, mask, public_url=public, local_url=local)
+    links = SignInLinks(configuration, store, policy, mask, public_url=public, local_url=local, changed=changed)
     own = await asyncio.to_thread(own_tools, configuration, mask)
     signals.tool_labels.own, signals.mask = own, mask
     media = Media(media_blobs(configuration), store)
     sync = workspace_sync(configuration, store, media)
     return Permanent(store, media, mask, policy, links, own, signals, SharedParts(), sync)
+
+
+async def _open_token(configuration: Configuration, store: Store) -> OwnerToken:
+    """Raises `StoreError` and `OSError`."""
+    return await open_stored_token(store, configuration.home) if store.is_shared else WebToken(configuration.home)
+
+
+def _only(token: OwnerToken) -> tuple[str]:
+    return (token(),)
 
 
 def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReload, workers: Workers) -> Gateway:

@@ -15,10 +15,10 @@ def deletion_without_gateway(configuration: Configuration, store: Store) -> Data
     """Deletes where the settings say that data is."""
 
     async def forget_person(person: str) -> None:
-        if (configuration.home / ACCOUNTS).exists():
+        if store.is_shared or (configuration.home / ACCOUNTS).exists():
             from agent.mcp.personal import forget_accounts
 
-            await forget_accounts(accounts(configuration.home), person)
+            await forget_accounts(accounts(configuration, store), person)
 
     media = Media(media_blobs(configuration), store)
     return DataDeletion(

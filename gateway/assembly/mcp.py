@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,7 @@ from gateway.lifecycle.shared_parts import SharedParts
 from gateway.outbound.wording import escaped
 from gateway.private_files import private_folder
 from gateway.store import Store
+from gateway.store.errors import StoreFailed
 from gateway.turns.mcp import Mcp, NoMcp
 
 if TYPE_CHECKING:
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from agent.mcp.server import McpServer, Policy
     from agent.mcp.sources import Source
     from gateway.inbound.sign_ins import SignIns
+    from gateway.turns.mcp_accounts import AccountRows
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +54,8 @@ LIMITS = CommandLimits(memory=8192 * MIB, temporary=1024 * MIB, cpu_seconds=30 *
 PER_PERSON = "per person; sign in with /mcp login {name}"
 
 ACCOUNTS = "mcp-tokens"
-"""The folder in the data directory with the tokens of those who are signed in."""
+"""The folder in the data directory with the tokens of those who are signed in, unless they are in the store, and with
+what the servers of single people offer."""
 
 
 class SignInLinks:
@@ -58,32 +63,65 @@ class SignInLinks:
 
     def __init__(
         self,
-        home: Path,
+        configuration: Configuration,
         store: Store,
         policy: AccessPolicy,
         mask: Mask,
         *,
         public_url: str | None,
         local_url: str | None,
+        changed: Callable[[], None],
     ) -> None:
         """The addresses are those of the web server, for people elsewhere and on this machine. `mask` gets to know the
-        tokens of those who are signed in, which are in the folder `home`."""
-        self._home = home
+        tokens of those who are signed in. `changed` tells other workers to look."""
+        self._configuration = configuration
         self._store = store
         self._policy = policy
         self._mask = mask
         self._public_url = public_url
         self._local_url = local_url
+        self._changed = changed
+        self._accounts: Accounts | None = None
         self.made: SignIns | None = None
 
-    def make(self) -> SignIns:
-        if self.made is None:
+    async def make(self) -> tuple[SignIns, Accounts]:
+        """Raises `StoreError`."""
+        if self.made is None or self._accounts is None:
+            from agent.mcp.errors import AccountsUnavailable
             from gateway.inbound.sign_ins import SignIns
 
-            self.made = SignIns(self._store, self._policy, self._public_url)
+            self._accounts = accounts(self._configuration, self._store, self._changed)
+            if self._store.is_shared:
+                await _take_over_files(self._configuration.home / ACCOUNTS, self._store)
+            try:
+                await self._accounts.store.look()
+            except AccountsUnavailable as error:
+                raise StoreFailed(str(error)) from error
+            self._mask.follow(self._accounts)
+            self.made = SignIns(self._store, self._policy, self._public_url, changed=self._changed)
             self.made.local_url = self._local_url
-            self._mask.follow(accounts(self._home))
-        return self.made
+        return self.made, self._accounts
+
+    async def settle(self) -> None:
+        """At the end: waits a moment for tokens that are on their way."""
+        if self._accounts is not None:
+            await self._accounts.settle()
+
+
+async def _take_over_files(folder: Path, store: Store) -> None:
+    """Accounts in files, from when this gateway was the only one on its database, are kept in the store, unless there
+    is one already: whatever takes a token in a file for a new one would end that in the store."""
+    for file in await asyncio.to_thread(lambda: sorted(folder.glob("*.json"))):
+        server, _, person = file.stem.partition(".")
+        try:
+            content = json.loads(await asyncio.to_thread(file.read_bytes))
+        except (OSError, ValueError) as error:
+            log.warning("the account in %s cannot be read: %s", file, error)
+            continue
+        if isinstance(content, dict):
+            await store.add_mcp_account(server, person, content)
+            log.info("MCP server %s: the account in a file of this machine is in the database now", server)
+        await asyncio.to_thread(file.unlink, missing_ok=True)
 
 
 async def open_servers(
@@ -95,14 +133,10 @@ async def open_servers(
     from agent.mcp.personal import Servers
     from gateway.inbound.mcp_commands import McpCommands
 
-    sign_ins = links.make()
-    of_all = await open_mcp(configuration, stack, sign_ins.open, shared)
-    personal = await open_personal_mcp(configuration, stack, sign_ins.open, shared)
-    servers = Servers(
-        {server.name: server for server in of_all},
-        {servers.name: servers for servers in personal},
-        accounts(configuration.home),
-    )
+    sign_ins, kept = await links.make()
+    of_all = await open_mcp(configuration, stack, sign_ins.open, shared, kept)
+    personal = await open_personal_mcp(configuration, stack, sign_ins.open, shared, kept)
+    servers = Servers({server.name: server for server in of_all}, {servers.name: servers for servers in personal}, kept)
     # With the same servers, the sign-ins that wait for people go on.
     made_of = (of_all, personal)
     return await shared.use("sign-ins at MCP servers", made_of, lambda: McpCommands(servers, sign_ins, policy), stack)
@@ -122,9 +156,11 @@ async def open_mcp(
     stack: AsyncExitStack,
     open_link: OpenLink | None = None,
     shared: SharedParts | None = None,
+    kept: Accounts | None = None,
 ) -> tuple[McpServer, ...]:
     """The servers that everybody shares, which start in the background; the stack ends them. `open_link` leads to a
-    person who is to sign in. A server of the `shared` parts that has the same section goes on."""
+    person who is to sign in; `kept` are the accounts of those who have. A server of the `shared` parts that has the
+    same section goes on."""
     settings = {name: given for name, given in configuration.settings.mcp.items() if not _is_personal(given)}
     if not settings:
         return ()
@@ -133,12 +169,12 @@ async def open_mcp(
     missing = await _missing_sandbox(settings.values())
     folder = configuration.home / "mcp"
     private_folder(folder)
-    shared = shared or SharedParts()
+    shared, kept = shared or SharedParts(), kept or accounts(configuration)
 
     def make(name: str, given: McpSettings) -> McpServer:
         return McpServer(
             name,
-            _source(configuration, name, given, sandboxed=not missing),
+            _source(configuration, name, given, kept, sandboxed=not missing),
             _policy(given),
             Timing(start=given.start_timeout),
             known=folder / f"{name}.json",
@@ -172,20 +208,21 @@ def _base(configuration: Configuration) -> Path:
 
 
 async def open_personal_mcp(
-    configuration: Configuration, stack: AsyncExitStack, open_link: OpenLink, shared: SharedParts
+    configuration: Configuration, stack: AsyncExitStack, open_link: OpenLink, shared: SharedParts, kept: Accounts
 ) -> tuple[PersonalServers, ...]:
-    """The servers per person; the stack ends them."""
+    """The servers per person; the stack ends them. `kept` are the accounts of people."""
     settings = {name: given for name, given in configuration.settings.mcp.items() if _is_personal(given)}
     if not settings:
         return ()
     from agent.mcp.personal import PersonalServers
 
+    private_folder(configuration.home / ACCOUNTS)
     return tuple(
         [
             await shared.use(
                 f"MCP server {name}",
                 given,
-                partial(PersonalServers, name, partial(_of_person, configuration, open_link, name)),
+                partial(PersonalServers, name, partial(_of_person, configuration, open_link, kept, name)),
                 stack,
             )
             for name, given in settings.items()
@@ -193,30 +230,44 @@ async def open_personal_mcp(
     )
 
 
-def _of_person(configuration: Configuration, open_link: OpenLink, name: str, person: str) -> McpServer:
+def _of_person(configuration: Configuration, open_link: OpenLink, kept: Accounts, name: str, person: str) -> McpServer:
     from agent.mcp.account import tools_file
     from agent.mcp.server import McpServer, Timing
     from agent.mcp.sources import HttpSource
 
     given = configuration.settings.mcp[name]
     assert isinstance(given, McpUrlSettings)
-    account = accounts(configuration.home).personal(name, person, given.url, client_settings(given))
+    account = kept.personal(name, person, given.url, client_settings(given))
     return McpServer(
         name,
         HttpSource(given.url, _headers(given), account=account),
         _policy(given),
         Timing(start=given.start_timeout),
-        known=tools_file(account.file),
+        known=tools_file(configuration.home / ACCOUNTS, account.key),
         open_link=open_link,
         personal=True,
     )
 
 
-def accounts(home: Path) -> Accounts:
-    """Who is signed in at MCP servers."""
+def accounts(
+    configuration: Configuration, rows: AccountRows | None = None, changed: Callable[[], None] | None = None
+) -> Accounts:
+    """Who is signed in at MCP servers: in files of the data directory, or, where several processes share a database, in
+    its `rows`; without them each call connects to it. `changed` tells other workers to look."""
     from agent.mcp.account import Accounts
 
-    return Accounts(home / ACCOUNTS)
+    folder, store = configuration.home / ACCOUNTS, configuration.settings.store
+    if store.file is not None:
+        from agent.mcp.account_files import FileAccounts
+
+        return Accounts(FileAccounts(folder))
+    from gateway.turns.mcp_accounts import StoredAccounts, nobody_is_told
+
+    if rows is None:
+        from gateway.store.offline import OfflineAccounts
+
+        rows = OfflineAccounts(store.url)
+    return Accounts(StoredAccounts(rows, folder, changed or nobody_is_told))
 
 
 def client_settings(given: McpUrlSettings) -> ClientSettings:
@@ -290,12 +341,12 @@ def _policy(given: McpSettings) -> Policy:
     )
 
 
-def _source(configuration: Configuration, name: str, given: McpSettings, *, sandboxed: bool) -> Source:
+def _source(configuration: Configuration, name: str, given: McpSettings, kept: Accounts, *, sandboxed: bool) -> Source:
     from agent.mcp.sources import HttpSource, ProcessSource
 
     match given:
         case McpUrlSettings():
-            account = accounts(configuration.home).shared(name, given.url, client_settings(given))
+            account = kept.shared(name, given.url, client_settings(given))
             # A token of the settings takes the place of a sign-in.
             has_token = any(header.lower() == "authorization" for header in given.headers)
             return HttpSource(given.url, _headers(given), account=None if has_token else account)

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, get_args
@@ -83,7 +83,7 @@ class ConfiguredSignals:
     def _masked(self, text: str) -> str:
         return self.mask(text)
 
-    def serve(self, gateway: Gateway, token: Callable[[], str]) -> tuple[SignalsApp, tuple[Service, ...]]:
+    def serve(self, gateway: Gateway, token: Callable[[], Awaitable[str]]) -> tuple[SignalsApp, tuple[Service, ...]]:
         """The app of the signals' addresses, and the services that it needs beside it."""
         readiness = Readiness(gateway.store.check_writing, gateway.channel_states)
         sampler = Sampler(self._metrics, gateway.channel_states)
@@ -110,9 +110,9 @@ def _traces(settings: TelemetrySettings, mask: Callable[[str], str]) -> Traces |
     return exporting(settings.endpoint, headers, mask, content=settings.content)
 
 
-async def _may_read_metrics(token: Callable[[], str], keys: ApiKeys, secret: str) -> bool:
+async def _may_read_metrics(token: Callable[[], Awaitable[str]], keys: ApiKeys, secret: str) -> bool:
     """The owner of the web chat's token may, and who has a key of the API that sees everything."""
-    if secret and hmac.compare_digest(secret.encode(), token().encode()):
+    if secret and hmac.compare_digest(secret.encode(), (await token()).encode()):
         return True
     try:
         key = await keys.find(secret)

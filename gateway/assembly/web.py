@@ -63,7 +63,7 @@ async def server_app(signals: App, make_site: Callable[[], Awaitable[App]]) -> A
 
 async def site(
     gateway: Gateway,
-    token: Callable[[], str],
+    token: Callable[[], Awaitable[str]],
     settings: WebSettings,
     webhooks: Webhooks,
     following: Following,
@@ -92,7 +92,7 @@ async def site(
 
 def _page_and_apis(
     gateway: Gateway,
-    token: Callable[[], str],
+    token: Callable[[], Awaitable[str]],
     settings: WebSettings,
     follower: Follower,
     configuration: Callable[[], Configuration],

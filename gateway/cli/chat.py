@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ from gateway.cli.home import describe_error, make_home
 from gateway.cli.instance_file import published_link
 from gateway.cli.logs import log_to, secrets_in
 
+log = logging.getLogger(__name__)
+
 EMPTY_INPUT = 2
 """The exit code when the piped input is empty."""
 
@@ -45,8 +48,8 @@ def chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
     code = 1
     try:
         make_home(configuration.home)
-        with open(configuration.home / "chat.log", "a", encoding="utf-8", opener=_private) as log:
-            log_to(log, secrets_in(configuration), configuration.settings.logging)
+        with open(configuration.home / "chat.log", "a", encoding="utf-8", opener=_private) as file:
+            log_to(file, secrets_in(configuration), configuration.settings.logging)
             return run_in_loop(_chat(configuration, url, new=new))
     except* (ChannelError, OSError) as group:
         sys.stderr.write(f"interject: {describe_error(_first(group), configuration.home)}\n")
@@ -58,8 +61,8 @@ def chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
 
 async def _chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
     with CancelOnSignal(signal.SIGTERM, signal.SIGHUP):
-        find_link = partial(_published_link, configuration.home) if url is None else None
-        link = await _running_gateway(configuration.home) if url is None else await _given_gateway(url)
+        find_link = partial(_published_link, configuration) if url is None else None
+        link = await _running_gateway(configuration) if url is None else await _given_gateway(url)
         screen = _screen(configuration.home)
         if new:
             screen.start_new_conversation()
@@ -81,9 +84,9 @@ def _exit_code(screen: Screen) -> int:
     return STOPPED if "stopped" in ends else 0
 
 
-async def _running_gateway(home: Path) -> GatewayLink | None:
+async def _running_gateway(configuration: Configuration) -> GatewayLink | None:
     """The link of the gateway with this data directory; None when there is none or it does not answer."""
-    link = _published_link(home)
+    link = _published_link(configuration)
     if link is None:
         return None
     with suppress(ChannelError):
@@ -92,11 +95,25 @@ async def _running_gateway(home: Path) -> GatewayLink | None:
     return None
 
 
-def _published_link(home: Path) -> GatewayLink | None:
-    text = published_link(home)
+def _published_link(configuration: Configuration) -> GatewayLink | None:
+    text = published_link(configuration.home)
     with suppress(ChannelError):
-        return parse_link(text) if text is not None else None
+        link = parse_link(text) if text is not None else None
+        is_alone = configuration.settings.store.file is not None
+        return link if link is None or is_alone else _with_shared_token(configuration, link)
     return None
+
+
+def _with_shared_token(configuration: Configuration, link: GatewayLink) -> GatewayLink:
+    """The token of all processes may have been replaced since this one began. Blocking for a query."""
+    from gateway.cli.web_token import current_token
+    from gateway.store.errors import StoreError
+
+    try:
+        return GatewayLink(link.origin, current_token(configuration))
+    except StoreError as error:
+        log.warning("the owner's token cannot be read: %s", error)
+        return link
 
 
 async def _given_gateway(url: str) -> GatewayLink:

@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from agent.mcp.account import Callback
+from agent.mcp.account import Accounts, Callback
 from agent.mcp.errors import McpError
 from config.load import Configuration
 from config.mcp import McpSettings, McpUrlSettings
@@ -30,7 +30,11 @@ UNKNOWN = "This is not the answer that is waited for."
 
 def show_servers(configuration: Configuration, *, as_json: bool = False) -> int:
     """A line each. Returns the exit code."""
-    found = [_server_json(configuration, name, given) for name, given in configuration.settings.mcp.items()]
+    try:
+        found = asyncio.run(_servers_json(configuration))
+    except McpError as error:
+        sys.stderr.write(f"interject: {error}\n")
+        return 1
     if as_json:
         write_lines(map(json_line, found))
     else:
@@ -38,14 +42,20 @@ def show_servers(configuration: Configuration, *, as_json: bool = False) -> int:
     return 0
 
 
-def _server_json(configuration: Configuration, name: str, given: McpSettings) -> dict[str, Any]:
-    """`signed_in` is the number of accounts."""
+async def _servers_json(configuration: Configuration) -> list[dict[str, Any]]:
+    """Raises `McpError`."""
+    kept = accounts(configuration)
+    return [await _server_json(kept, name, given) for name, given in configuration.settings.mcp.items()]
+
+
+async def _server_json(kept: Accounts, name: str, given: McpSettings) -> dict[str, Any]:
+    """`signed_in` is the number of accounts. Raises `McpError`."""
     is_remote = isinstance(given, McpUrlSettings)
     return {
         "name": name,
         "place": place_of(given),
         "per_person": isinstance(given, McpUrlSettings) and given.per_person,
-        "signed_in": accounts(configuration.home).signed_in(name) if is_remote else 0,
+        "signed_in": await kept.store.count(name) if is_remote else 0,
     }
 
 
@@ -67,7 +77,7 @@ def log_in(configuration: Configuration, name: str, *, pastes: bool = False) -> 
         return 1
     from agent.mcp.sign_in import sign_in
 
-    account = accounts(configuration.home).shared(name, given.url, client_settings(given))
+    account = accounts(configuration).shared(name, given.url, client_settings(given))
 
     async def run() -> None:
         async with _Pasted() if pastes else _Loopback() as link:
@@ -79,9 +89,7 @@ def log_in(configuration: Configuration, name: str, *, pastes: bool = False) -> 
     except (McpError, OSError) as error:
         sys.stderr.write(f"interject: {name}: {describe_error(error, configuration.home)}\n")
         return 1
-    sys.stdout.write(
-        f"Signed in at {name}. A running gateway uses it with the next call, or after /mcp login {name}.\n"
-    )
+    sys.stdout.write(f"Signed in at {name}. A running gateway uses it with the next call.\n")
     return 0
 
 
@@ -93,16 +101,16 @@ def log_out(configuration: Configuration, name: str) -> int:
     from agent.mcp.sign_in import sign_out
 
     try:
-        why = asyncio.run(sign_out(accounts(configuration.home).shared(name, given.url, client_settings(given))))
-    except OSError as error:
-        sys.stderr.write(f"interject: {name}: {describe_error(error, configuration.home)}\n")
+        why = asyncio.run(sign_out(accounts(configuration).shared(name, given.url, client_settings(given))))
+    except McpError as error:
+        sys.stderr.write(f"interject: {name}: {error}\n")
         return 1
     if why is None:
         sys.stdout.write(f"Nobody was signed in at {name}.\n")
         return 0
     if why:
         sys.stderr.write(f"interject: {name}: the access may be valid there still, because {why}\n")
-    sys.stdout.write(f"Signed out of {name}. A running gateway forgets it when it is restarted.\n")
+    sys.stdout.write(f"Signed out of {name}. A running gateway forgets it with the next call.\n")
     return 0
 
 

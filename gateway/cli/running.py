@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from config.load import Configuration
 from gateway.cli.instance_file import published_link
-from gateway.web.token import WebToken
+from gateway.cli.web_token import current_token
+from gateway.store.errors import StoreError
 
 TIMEOUT = 5.0
 """Seconds in which the gateway must answer."""
@@ -28,19 +30,19 @@ def published_address(home: Path) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def ask(home: Path, address: str, resource: str) -> Any:
+def ask(configuration: Configuration, address: str, resource: str) -> Any:
     """What the API of the gateway at this address says of a resource, asked as its owner. None: it does not answer."""
     try:
-        headers = {"Authorization": f"Bearer {WebToken(home)()}"}
+        headers = {"Authorization": f"Bearer {current_token(configuration)}"}
         response = httpx.get(f"{address}/api/v1/{resource}", headers=headers, timeout=TIMEOUT, trust_env=False)
         return response.raise_for_status().json()
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
+    except (httpx.HTTPError, httpx.InvalidURL, StoreError, OSError, ValueError):
         return None
 
 
-def channel_troubles(home: Path, address: str) -> Mapping[str, Trouble] | None:
+def channel_troubles(configuration: Configuration, address: str) -> Mapping[str, Trouble] | None:
     """By channel. None: the gateway at this address does not say."""
-    found = ask(home, address, "channels")
+    found = ask(configuration, address, "channels")
     try:
         return None if found is None else {each["name"]: _trouble(each) for each in found["channels"]}
     except (LookupError, TypeError):

@@ -58,7 +58,7 @@ def show_logs(configuration: Configuration, since: str | None, *, follow: bool, 
 
 def _lines(configuration: Configuration) -> Sequence[Line] | None:
     address = published_address(configuration.home)
-    found = ask(configuration.home, address, "logs") if address else None
+    found = ask(configuration, address, "logs") if address else None
     try:
         return None if found is None else [_line(each) for each in found["lines"]]
     except (ValueError, LookupError, TypeError):

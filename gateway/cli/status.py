@@ -74,7 +74,7 @@ def find_status(configuration: Configuration) -> Status:
     except StoreError as error:
         problem = str(error)
     address = published_address(configuration.home) if any(each.is_here for each in running or ()) else ""
-    troubles = channel_troubles(configuration.home, address) if address else None
+    troubles = channel_troubles(configuration, address) if address else None
     return Status(running, address, troubles, found, problem, _disk(configuration, on_server))
 
 

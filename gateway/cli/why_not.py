@@ -170,9 +170,8 @@ class _Walker:
     def _is_up(self) -> Finding:
         if read_only.holder(self._settings.store.url) is None:
             return Finding("gateway", "refused", "no gateway runs for this data directory", "start it: interject run")
-        home = self._configuration.home
-        address = published_address(home)
-        troubles = channel_troubles(home, address) if address else None
+        address = published_address(self._configuration.home)
+        troubles = channel_troubles(self._configuration, address) if address else None
         if troubles is None:
             text = "a gateway runs; it does not say whether the channel works"
             return Finding("gateway", "unknown", text, "/status in the web chat says so, and the gateway's log")

@@ -9,7 +9,7 @@ from functools import partial
 from uuid import uuid4
 
 from agent.log import Notice
-from agent.mcp.errors import McpError
+from agent.mcp.errors import AccountsUnavailable, McpError
 from agent.mcp.personal import Servers
 from agent.mcp.server import McpServer
 from agent.toolset import Toolset
@@ -77,6 +77,13 @@ class McpCommands:
 
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         await self._servers.prepare(person, needed)
+
+    async def look(self) -> None:
+        await self._sign_ins.look()
+        try:
+            await self._servers.look()
+        except AccountsUnavailable as error:
+            log.warning("what other workers have stored of accounts at MCP servers is not known: %s", error)
 
     async def forget_person(self, person: str) -> None:
         await self._servers.forget_person(person)

@@ -1,13 +1,16 @@
-"""Links with which people sign in at MCP servers: each is sent to one person alone, is used once, and expires."""
+"""Links with which people sign in at MCP servers: each is sent to one person alone, is used once, and expires. At
+whichever worker it is opened, the one that has sent it goes on."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import timedelta
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from agent.hook import HookContext
@@ -19,16 +22,13 @@ from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import escaped
 from gateway.sessions import session_key
 from gateway.store import records
+from gateway.store.errors import StoreError
 from gateway.turns.mcp import Tell
+
+log = logging.getLogger(__name__)
 
 LINK_TIME = 600.0
 """Seconds in which a link must be used."""
-
-MAX_LINKS = 1000
-"""Links that wait at once; a further one takes the place of the oldest."""
-
-MAX_BROWSERS = 5
-"""Browsers in which one link may be opened."""
 
 ON_THIS_MACHINE = ("web", "terminal")
 """Channels whose people reach a server of this machine."""
@@ -48,14 +48,23 @@ REPLACED = "a newer link was sent; that one counts"
 class SignInStore(Protocol):
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]: ...
+    async def begin_mcp_sign_in(
+        self, ticket: str, server: str, person: str, who: str, url: str, state: str, lifetime: timedelta
+    ) -> None: ...
+    async def find_mcp_sign_in(self, ticket: str) -> records.McpSignIn | None: ...
+    async def open_mcp_sign_in(self, ticket: str, browser: str) -> str | None: ...
+    async def answer_mcp_sign_in(self, state: str, browser: str, answer: Mapping[str, Any]) -> bool: ...
+    async def mcp_sign_in_answers(self, tickets: Collection[str]) -> dict[str, dict[str, Any] | None]: ...
+    async def end_mcp_sign_in(self, ticket: str) -> None: ...
+
+
+def nobody_is_told() -> None:
+    """There is nobody else."""
 
 
 @dataclass(eq=False)
 class SignInLink:
-    """A link for one person. Implements `agent.mcp.account.Link`.
-
-    `ticket` is in the address that they get, `browsers` are those that have opened it: only one of them may come back.
-    """
+    """A link for one person. Implements `agent.mcp.account.Link`. `ticket` is in the address that they get."""
 
     links: SignIns
     server: str
@@ -71,7 +80,6 @@ class SignInLink:
     url: str = ""
     state: str = ""
     ticket: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    browsers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.answer: asyncio.Future[Callback] = asyncio.get_running_loop().create_future()
@@ -106,17 +114,25 @@ class SignInLink:
         except TimeoutError:
             raise McpError(NOT_USED) from None
         finally:
-            self.links.remove(self)
+            await self.links.end(self)
 
 
 class SignIns:
     """The links that wait, by their tickets."""
 
     def __init__(
-        self, store: SignInStore, access: AccessPolicy, public_url: str | None, *, link_time: float = LINK_TIME
+        self,
+        store: SignInStore,
+        access: AccessPolicy,
+        public_url: str | None,
+        *,
+        link_time: float = LINK_TIME,
+        changed: Callable[[], None] = nobody_is_told,
     ) -> None:
-        """`public_url` is the address of the web server for people elsewhere. `link_time` is in seconds."""
+        """`public_url` is the address of the web server for people elsewhere. `link_time` is in seconds. `changed` is
+        called when other workers are to `look`."""
         self._link_time = link_time
+        self._changed = changed
         self._store = store
         self._access = access
         self._public = public_url
@@ -165,54 +181,74 @@ class SignIns:
         return chats[-1][1] if chats else None
 
     async def send(self, link: SignInLink, text: str) -> None:
-        """Sends the person this text; the link waits from now on, in the place of an earlier one."""
+        """Sends the person this text; the link waits from now on, in the place of an earlier one. Raises `McpError`."""
         assert self.tell is not None, "there is no gateway yet"
-        for other in tuple(self._links.values()):
-            if (other.server, other.person) == (link.server, link.person):
-                self._fail(other, REPLACED)
-        while len(self._links) >= MAX_LINKS:
-            self._fail(next(iter(self._links.values())), REPLACED)
-        self._links[link.ticket] = link
+        lifetime = timedelta(seconds=link.expires_at - time.monotonic())
+        try:
+            await self._store.begin_mcp_sign_in(
+                link.ticket, link.server, link.person, link.who, link.url, link.state, lifetime
+            )
+            self._links[link.ticket] = link
+            await self.look()
+        except StoreError as error:
+            raise McpError(f"the link cannot be stored: {error}") from error
+        self._changed()
         await self.tell.send(
             session_key(link.address), link.address, link.reply_to, Notice(text), f"sign-in:{link.ticket}"
         )
 
-    def remove(self, link: SignInLink) -> None:
+    async def end(self, link: SignInLink) -> None:
+        """Nobody waits for it any more."""
         self._links.pop(link.ticket, None)
+        try:
+            await self._store.end_mcp_sign_in(link.ticket)
+        except StoreError as error:
+            log.warning("a link to sign in at %s ends only with its time: %s", link.server, error)
 
-    def _fail(self, link: SignInLink, reason: str) -> None:
-        self.remove(link)
-        if not link.answer.done():
-            link.answer.set_exception(McpError(reason))
+    async def look(self) -> None:
+        """Goes on with the links with which browsers have come back, and ends those in whose place there are newer
+        ones, at whichever worker that was. Raises `StoreError`."""
+        if not self._links:
+            return
+        waiting = dict(self._links)
+        answers = await self._store.mcp_sign_in_answers(tuple(waiting))
+        for ticket, link in waiting.items():
+            if link.answer.done() or time.monotonic() >= link.expires_at:
+                continue
+            if ticket not in answers:
+                link.answer.set_exception(McpError(REPLACED))
+            elif (answer := answers[ticket]) is not None:
+                _resolve(link, answer)
 
     # What browsers ask
 
-    def find(self, ticket: str) -> SignInLink | None:
-        """A link that waits."""
-        link = self._links.get(ticket)
-        return None if link is None or link.expires_at < time.monotonic() else link
+    async def find(self, ticket: str) -> records.McpSignIn | None:
+        """A link that waits. Raises `StoreError`."""
+        return await self._store.find_mcp_sign_in(ticket)
 
-    def begin(self, link: SignInLink, browser: str) -> str:
-        """The person goes on in this browser ("": one without a cookie); the secret that it is to show afterwards."""
-        if browser not in link.browsers:
-            browser = secrets.token_urlsafe(24)
-            link.browsers = [*link.browsers[1 - MAX_BROWSERS :], browser]
-        return browser
+    async def begin(self, ticket: str, browser: str) -> str | None:
+        """The person goes on in this browser ("": one without a cookie); the secret that it is to show afterwards. None
+        if no such link waits. Raises `StoreError`."""
+        return await self._store.open_mcp_sign_in(ticket, browser)
 
-    def come_back(self, query: Mapping[str, str], browser: str) -> bool:
+    async def come_back(self, query: Mapping[str, str], browser: str) -> bool:
         """Takes what the authorization server sent with the browser. False if no link waits for that, in that browser:
-        a link that was used, replaced or has expired, another person's, or none of ours."""
-        # As bytes: strings with other characters than ASCII are not compared.
-        state = query.get("state", "")
-        given = state.encode(errors="replace")
-        link = next((each for each in self._links.values() if secrets.compare_digest(each.state.encode(), given)), None)
-        if link is None or self.find(link.ticket) is None or browser not in link.browsers or link.answer.done():
-            return False
+        a link that was used, replaced or has expired, another person's, or none of ours. Raises `StoreError`."""
         if "error" in query or not query.get("code"):
-            error = query.get("error", "no code")
-            words = error.replace("_", " ") if error.replace("_", "").isalpha() and len(error) < 50 else "unknown error"
-            self._fail(link, REFUSED.format(error=words))
+            answer = {"error": query.get("error", "no code")}
         else:
-            self.remove(link)
-            link.answer.set_result(Callback(query["code"], state, query.get("iss")))
+            answer = {key: query[key] for key in ("code", "iss") if key in query}
+        if not await self._store.answer_mcp_sign_in(query.get("state", ""), browser, answer):
+            return False
+        await self.look()
+        self._changed()
         return True
+
+
+def _resolve(link: SignInLink, answer: Mapping[str, Any]) -> None:
+    if "code" in answer:
+        link.answer.set_result(Callback(answer["code"], link.state, answer.get("iss")))
+        return
+    error = str(answer["error"])
+    words = error.replace("_", " ") if error.replace("_", "").isalpha() and len(error) < 50 else "unknown error"
+    link.answer.set_exception(McpError(REFUSED.format(error=words)))

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.store import api_keys as keys
-from gateway.store import audit, deletion, export, identities, pairing, revocation, strangers, workers
+from gateway.store import (
+    audit,
+    deletion,
+    export,
+    identities,
+    mcp_accounts,
+    pairing,
+    revocation,
+    shared_secrets,
+    strangers,
+    workers,
+)
 from gateway.store.errors import StoreFailed
 from gateway.store.export import ExportedConversation, ListedConversation
 from gateway.store.read_only import reading
@@ -23,6 +35,7 @@ from gateway.store.records import (
     DeletionReport,
     DeletionRequest,
     Identity,
+    McpAccount,
     NewApiKey,
     Pairing,
     Revoked,
@@ -140,6 +153,59 @@ def drain_worker(url: str, worker: Worker) -> bool:
     """The worker is to end after its running turns; False if it has ended. Raises `StoreError`."""
     event = AuditEvent("worker_drained", audit.OPERATOR, detail={"worker": worker.id, "host": worker.host})
     return _write(url, lambda connection: workers.drain(connection, worker.id, event))
+
+
+def shared_secret(url: str, name: str) -> str | None:
+    """The secret with this name that all processes have. Raises `StoreError`."""
+    return _read(url, lambda connection: shared_secrets.find(connection, name))
+
+
+def add_shared_secret(url: str, name: str, value: str) -> str:
+    """The secret with this name; this one if there is none yet. Raises `StoreError`."""
+    return _write(url, lambda connection: shared_secrets.find_or_add(connection, name, value))
+
+
+def replace_shared_secret(url: str, name: str, value: str) -> None:
+    """Raises `StoreError`."""
+    _write(url, lambda connection: shared_secrets.replace(connection, name, value))
+
+
+class OfflineAccounts:
+    """Accounts at MCP servers: the methods of `Store` that a command needs. Each raises `StoreError`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def mcp_account(self, server: str, person: str) -> McpAccount | None:
+        return await self._do(_read, lambda connection: mcp_accounts.read(connection, server, person))
+
+    async def mcp_account_changes(
+        self, known: Mapping[tuple[str, str], str]
+    ) -> tuple[frozenset[tuple[str, str]], tuple[McpAccount, ...]]:
+        return await self._do(_read, lambda connection: mcp_accounts.changes(connection, known))
+
+    async def write_mcp_account(
+        self, server: str, person: str, content: Mapping[str, Any], over: str | None
+    ) -> str | None:
+        return await self._do(_write, lambda connection: mcp_accounts.write(connection, server, person, content, over))
+
+    async def forget_mcp_account(self, server: str, person: str) -> dict[str, Any] | None:
+        return await self._do(_write, lambda connection: mcp_accounts.forget(connection, server, person))
+
+    async def claim_mcp_account(self, server: str, person: str, claim: str, seconds: float) -> bool:
+        return await self._do(_write, lambda connection: mcp_accounts.claim(connection, server, person, claim, seconds))
+
+    async def release_mcp_account(self, server: str, person: str, claim: str) -> None:
+        await self._do(_write, lambda connection: mcp_accounts.release(connection, server, person, claim))
+
+    async def mcp_servers_of(self, person: str) -> tuple[str, ...]:
+        return await self._do(_read, lambda connection: mcp_accounts.servers_of(connection, person))
+
+    async def count_mcp_accounts(self, server: str) -> int:
+        return await self._do(_read, lambda connection: mcp_accounts.count(connection, server))
+
+    async def _do(self, run: Callable[[str, Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
+        return await asyncio.to_thread(run, self._url, work)
 
 
 def _write(url: str, work: Callable[[Connection], T]) -> T:

@@ -24,6 +24,7 @@ from agent.log import (
     UserMessage,
     dump,
 )
+from agent.mcp.account import person_hash
 from gateway.store import logs
 from gateway.store.conversation_deletion import (
     DeletedRows,
@@ -42,6 +43,8 @@ from gateway.store.schema import (
     is_running,
     is_waiting,
     login_links,
+    mcp_accounts,
+    mcp_sign_ins,
     media_uses,
     message_counts,
     outbox,
@@ -259,7 +262,9 @@ def delete_person(connection: Connection, deleted: DeletedRows, person: str, tod
     removed = connection.execute(delete(pairs).where(pairs.c.channel == channel, pairs.c.sender_id == sender)).rowcount
     for table in (web_sessions, login_links, message_counts):
         connection.execute(delete(table).where(table.c.channel == channel, table.c.sender_id == sender))
-    connection.execute(delete(reservations).where(reservations.c.person == person))
+    for table in (reservations, mcp_sign_ins):
+        connection.execute(delete(table).where(table.c.person == person))
+    connection.execute(delete(mcp_accounts).where(mcp_accounts.c.person == person_hash(person)))
     _forget_person_costs(connection, person, today)
     forget_audit(connection, audit.c.actor == person)
     deleted.count(accesses=removed)

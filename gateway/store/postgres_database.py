@@ -94,6 +94,8 @@ def connect(url: URL, connections: int, *, name: str = "interject", max_idle: fl
         pool_use_lifo=True,
         isolation_level="READ COMMITTED",
         json_serializer=_json,
+        # They may be tokens, and errors are logged.
+        hide_parameters=True,
         connect_args={
             "application_name": name,
             **{option: value for option, value in CONNECTING.items() if option not in url.query},

@@ -333,6 +333,26 @@ class LoginLink:
 
 
 @dataclass(frozen=True, slots=True)
+class McpAccount:
+    """A sign-in at an MCP server, with its tokens. `person` is a hash of "channel:id", "" for everybody's; `version` is
+    another one after each change."""
+
+    server: str
+    person: str
+    content: dict[str, Any]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class McpSignIn:
+    """A link with which a person signs in at an MCP server. `who` is their name, `url` the page at which they do so."""
+
+    server: str
+    who: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Whom an @name of the settings means. `user_name` is the display name at that time."""
 

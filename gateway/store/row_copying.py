@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from agent import gate
 from gateway.store.errors import StoreFailed
-from gateway.store.schema import Json, Timestamp, metadata, workers
+from gateway.store.schema import Json, Timestamp, mcp_accounts, mcp_sign_ins, metadata, shared_secrets, workers
 
 T = TypeVar("T")
 
@@ -48,8 +48,12 @@ Row = tuple[Any, ...]
 
 Key = tuple[Any, ...]
 
-TABLES = tuple(table for table in metadata.sorted_tables if table is not workers)
-"""What is copied, those first to which others refer. Workers are processes, of which none runs."""
+NOT_COPIED = (workers, mcp_accounts, mcp_sign_ins, shared_secrets)
+"""Workers are processes, of which none runs. Whoever uses a copy must not sign in as those of the original: a token
+that both have is exchanged for a new one by one of them, and then the other has none."""
+
+TABLES = tuple(table for table in metadata.sorted_tables if table not in NOT_COPIED)
+"""What is copied, also into backups, those first to which others refer."""
 
 
 @cache

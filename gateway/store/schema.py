@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0027"
+REVISION = "0028"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -555,6 +555,50 @@ workspace_files = Table(
     sqlite_with_rowid=False,
 )
 """The files in the media store that a workspace uses, with the list of them."""
+
+mcp_accounts = Table(
+    "mcp_accounts",
+    metadata,
+    Column("server", SafeText, primary_key=True),
+    # A hash of "channel:id", "" for the account that everybody uses.
+    Column("person", String(32), primary_key=True),
+    Column("content", Json, nullable=False),
+    # Another one after each change.
+    Column("version", String(32), nullable=False),
+    # Who gets new tokens for it at the moment, and until when on the database's clock.
+    Column("claim", String(32)),
+    Column("claimed_until", Double),
+    sqlite_with_rowid=False,
+)
+"""Who is signed in at MCP servers, where several processes share that: `content` has the tokens."""
+
+mcp_sign_ins = Table(
+    "mcp_sign_ins",
+    metadata,
+    Column("ticket", String(64), primary_key=True),
+    Column("worker", String(64), nullable=False),
+    Column("server", SafeText, nullable=False),
+    Column("person", SafeText, nullable=False),
+    Column("who", SafeText, nullable=False),
+    Column("url", SafeText, nullable=False),
+    Column("state", String(64), nullable=False),
+    Column("browsers", Json, nullable=False),
+    Column("answer", Json),
+    Column("expires_at", Timestamp, nullable=False),
+    UniqueConstraint("server", "person"),
+    sqlite_with_rowid=False,
+)
+"""Links with which people sign in at MCP servers: hashes of what is in the link (`ticket`), what the browser comes back
+with (`state`) and the `browsers` that have opened it. `worker` waits for the `answer`."""
+
+shared_secrets = Table(
+    "shared_secrets",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Secrets that all processes have, such as the token of the web chat's owner."""
 
 # A partial index serves only queries that repeat its condition literally, so the values are no bound parameters.
 is_waiting = inbox.c.state == literal_column("'waiting'")

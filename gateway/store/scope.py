@@ -118,6 +118,7 @@ of_identities = always(OfTable("identities"))
 of_spending = always(OfTable("spending"))
 of_workers = always(OfTable("workers"))
 of_settings = always(OfTable("settings"))
+of_sign_ins = always(OfTable("sign-ins"))
 
 
 def by_arrival(operation: Callable[..., Any], injected: int) -> ScopeOf:

@@ -37,6 +37,8 @@ from gateway.store import (
     identities,
     inbox,
     login_links,
+    mcp_accounts,
+    mcp_sign_ins,
     media_cleanup,
     moves,
     outbox,
@@ -51,6 +53,7 @@ from gateway.store import (
     revocation,
     runs,
     sessions,
+    shared_secrets,
     strangers,
     suggestions,
     traces,
@@ -81,6 +84,7 @@ from gateway.store.scope import (
     of_keys,
     of_pairs,
     of_settings,
+    of_sign_ins,
     of_spending,
     of_workers,
     urgent,
@@ -358,6 +362,26 @@ class Store:
     end_web_sessions = writes(web_sessions.end_all, apart("web sessions"))
     create_login_link = writes(login_links.create, apart("login links"))
     take_login_link = writes(login_links.take, apart("login links"))
+
+    find_secret = writes(shared_secrets.find, apart("secrets"))
+    find_or_add_secret = writes(shared_secrets.find_or_add, apart("secrets"))
+
+    # Accounts at MCP servers
+    mcp_account = writes(mcp_accounts.read, apart("mcp accounts"))
+    mcp_account_changes = writes(mcp_accounts.changes, apart("mcp accounts"))
+    write_mcp_account = writes(mcp_accounts.write, apart("mcp accounts"))
+    add_mcp_account = writes(mcp_accounts.add, apart("mcp accounts"))
+    forget_mcp_account = writes(mcp_accounts.forget, apart("mcp accounts"))
+    claim_mcp_account = writes(mcp_accounts.claim, apart("mcp accounts"))
+    release_mcp_account = writes(mcp_accounts.release, apart("mcp accounts"))
+    mcp_servers_of = writes(mcp_accounts.servers_of, apart("mcp accounts"))
+    count_mcp_accounts = writes(mcp_accounts.count, apart("mcp accounts"))
+    begin_mcp_sign_in = writes_as_worker(mcp_sign_ins.begin, of_sign_ins)
+    find_mcp_sign_in = writes(mcp_sign_ins.find, apart("sign-ins"))
+    open_mcp_sign_in = writes(mcp_sign_ins.open_in, of_sign_ins)
+    answer_mcp_sign_in = writes(mcp_sign_ins.answer, of_sign_ins)
+    mcp_sign_in_answers = writes(mcp_sign_ins.answers, apart("sign-ins"))
+    end_mcp_sign_in = writes(mcp_sign_ins.end, of_sign_ins)
 
     # Workspaces in the media store
     saved_workspace = writes(workspaces.saved_workspace, apart("workspaces"))

@@ -16,7 +16,6 @@ from typing import Any, Literal
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Double,
     bindparam,
     delete,
     exists,
@@ -25,34 +24,15 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import GenericFunction
 
 from gateway.store import audit
+from gateway.store.clock import Now
 from gateway.store.records import AuditEvent
 from gateway.store.schema import AnyRow, inbox, is_running, is_turn, is_waiting, leases, turns, workers
 from gateway.store.upsert import insert
 
 LEASE = 15.0
 """Seconds for which a worker is alive after a beat."""
-
-
-class _Now(GenericFunction[Any]):
-    """The database's clock, in seconds since 1970."""
-
-    type = Double()
-    inherit_cache = True
-    name = "seconds_now"
-
-
-@compiles(_Now, "sqlite")
-def _now_in_sqlite(element: _Now, compiler: Any, **kwargs: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(_Now, "postgresql")
-def _now_in_postgresql(element: _Now, compiler: Any, **kwargs: Any) -> str:
-    return "extract(epoch from clock_timestamp())"
 
 
 TURN = "turn:"
@@ -99,12 +79,12 @@ class Lease:
     state: dict[str, Any]
 
 
-_left = workers.c.until - _Now()
+_left = workers.c.until - Now()
 _own = workers.c.id == bindparam("own")
 _beat = (
     update(workers)
     .where(_own)
-    .values(until=_Now() + bindparam("seconds"), running=bindparam("runs"), room=bindparam("may_run"))
+    .values(until=Now() + bindparam("seconds"), running=bindparam("runs"), room=bindparam("may_run"))
     .returning(workers.c.draining)
 )
 _next_end = select(func.min(_left)).where(~_own)
@@ -115,7 +95,7 @@ _enlist = insert(workers).values(
     place=bindparam("place"),
     version=bindparam("version"),
     started_at=bindparam("now"),
-    until=_Now() + bindparam("seconds"),
+    until=Now() + bindparam("seconds"),
     running=0,
     room=0,
     draining=False,

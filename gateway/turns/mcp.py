@@ -51,8 +51,12 @@ class Mcp(Protocol):
         """Before a turn of this person ("channel:id"): their own servers are made ready, those that are `needed` by
         their names."""
 
+    async def look(self) -> None:
+        """Follows what other workers have stored: sign-ins and sign-outs, and browsers that came back there. Raises
+        `StoreError`."""
+
     async def forget_person(self, person: str) -> None:
-        """Removes what is stored of the person. Raises `OSError`."""
+        """Removes what is stored of the person. Raises `McpError` and `OSError`."""
 
     async def answer(self, command: Command) -> str:
         """`/mcp`, as Markdown."""
@@ -96,6 +100,9 @@ class CurrentMcp:
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         await self._mcp.prepare(person, needed)
 
+    async def look(self) -> None:
+        await self._mcp.look()
+
     async def forget_person(self, person: str) -> None:
         await self._mcp.forget_person(person)
 
@@ -120,6 +127,9 @@ class NoMcp:
 
     async def prepare(self, person: str, needed: Callable[[str], bool]) -> None:
         """There is nothing to make ready."""
+
+    async def look(self) -> None:
+        """Nobody signs in."""
 
     async def forget_person(self, person: str) -> None:
         """Nothing is stored."""

@@ -6,6 +6,7 @@ changes nothing: chat apps open links to show a preview.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from html import escape
 from typing import Protocol
@@ -17,6 +18,10 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from agent.mcp.account import CLIENT_NAME
+from gateway.store.errors import StoreError
+from gateway.store.records import McpSignIn
+
+log = logging.getLogger(__name__)
 
 COOKIE = "interject_sign_in"
 
@@ -34,19 +39,12 @@ PAGE = (
 )
 
 
-class Link(Protocol):
-    server: str
-    who: str
-    ticket: str
-    url: str
-
-
 class Links(Protocol):
     """See `gateway.inbound.sign_ins.SignIns`."""
 
-    def find(self, ticket: str) -> Link | None: ...
-    def begin(self, link: Link, browser: str) -> str: ...
-    def come_back(self, query: Mapping[str, str], browser: str) -> bool: ...
+    async def find(self, ticket: str) -> McpSignIn | None: ...
+    async def begin(self, ticket: str, browser: str) -> str | None: ...
+    async def come_back(self, query: Mapping[str, str], browser: str) -> bool: ...
 
 
 def app(links: Links, url: str) -> Starlette:
@@ -54,15 +52,19 @@ def app(links: Links, url: str) -> Starlette:
     base = url.rstrip("/")
 
     async def start(request: Request) -> Response:
-        link = links.find(request.query_params.get("ticket", ""))
+        ticket = request.query_params.get("ticket", "")
+        link = await links.find(ticket)
         if link is None:
             return _gone()
         if request.method == "GET":
-            return _ask(link)
+            return _ask(link, ticket)
+        browser = await links.begin(ticket, request.cookies.get(COOKIE, ""))
+        if browser is None:
+            return _gone()
         response = RedirectResponse(link.url, 303, HEADERS)
         response.set_cookie(
             COOKIE,
-            links.begin(link, request.cookies.get(COOKIE, "")),
+            browser,
             max_age=600,
             path="/oauth/",
             secure=base.startswith("https://"),
@@ -72,7 +74,7 @@ def app(links: Links, url: str) -> Starlette:
         return response
 
     async def callback(request: Request) -> Response:
-        if not links.come_back(request.query_params, request.cookies.get(COOKIE, "")):
+        if not await links.come_back(request.query_params, request.cookies.get(COOKIE, "")):
             return _gone()
         if "error" in request.query_params:
             return _page("Not signed in", "<p>The sign-in was refused. The conversation says what happens now.</p>")
@@ -97,18 +99,19 @@ def app(links: Links, url: str) -> Starlette:
             Route("/oauth/start", start, methods=["GET", "POST"]),
             Route("/oauth/callback", callback, methods=["GET"]),
             Route("/oauth/client.json", document, methods=["GET"]),
-        ]
+        ],
+        exception_handlers={StoreError: _unavailable},
     )
 
 
-def _ask(link: Link) -> Response:
+def _ask(link: McpSignIn, ticket: str) -> Response:
     host = escape(urlsplit(link.url).hostname or "")
     body = (
         f"<p><strong>{escape(link.who)}</strong> asked Interject to use the MCP server "
         f"<strong>{escape(link.server)}</strong>. You sign in at <strong>{host}</strong>; after that, the assistant "
         f"acts there with your account when <strong>{escape(link.who)}</strong> asks it to.</p>"
         "<p>Go on only if you are that person. If somebody sent you this link, close the page.</p>"
-        f'<form method="post" action="/oauth/start?ticket={escape(link.ticket)}"><button>Go on</button></form>'
+        f'<form method="post" action="/oauth/start?ticket={escape(ticket)}"><button>Go on</button></form>'
     )
     return _page("Sign in", body)
 
@@ -119,6 +122,11 @@ def _gone() -> Response:
         "<code>/mcp login</code> and the name of the server.</p>"
     )
     return _page("This link is not valid", body, 404)
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:
+    log.warning("a page to sign in at an MCP server cannot be shown: %s", error)
+    return _page("Not at the moment", "<p>The gateway cannot reach its database. Try again in a moment.</p>", 503)
 
 
 def _page(title: str, body: str, status: int = 200) -> Response:

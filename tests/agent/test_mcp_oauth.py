@@ -16,7 +16,8 @@ import pytest
 
 from agent.hook import HookContext
 from agent.masking import Mask
-from agent.mcp.account import Account, Accounts, Callback, ClientSettings, tools_file
+from agent.mcp.account import Account, AccountKey, Accounts, Callback, ClientSettings, tools_file
+from agent.mcp.account_files import FileAccounts
 from agent.mcp.device_code import sign_in_with_code
 from agent.mcp.errors import McpError
 from agent.mcp.personal import PersonalServers
@@ -78,7 +79,7 @@ async def url(authority: AuthorizationServer) -> AsyncIterator[str]:
 
 
 def account(folder: Path, url: str) -> Account:
-    return Accounts(folder / "mcp-tokens").shared("private", url, ClientSettings())
+    return Accounts(FileAccounts(folder / "mcp-tokens")).shared("private", url, ClientSettings())
 
 
 @asynccontextmanager
@@ -309,27 +310,30 @@ async def test_tokens_of_another_address_are_not_sent(tmp_path: Path, url: str, 
         assert server.status.state in ("signed_out", "down")
 
 
-def test_what_is_in_the_files_is_masked_from_then_on(tmp_path: Path) -> None:
-    accounts = Accounts(tmp_path / "mcp-tokens")
+async def test_what_is_in_the_files_is_masked_from_then_on(tmp_path: Path) -> None:
+    accounts = Accounts(FileAccounts(tmp_path / "mcp-tokens"))
     mask = Mask(["a fixed secret"], accounts)
     assert mask("access-1") == "access-1"
     one = accounts.personal("private", "web:ann", "http://a", ClientSettings())
-    one.write({"tokens": {"access_token": "access-1", "refresh_token": "refresh-1"}, "client": {"client_id": "id"}})
+    tokens = {"access_token": "access-1", "refresh_token": "refresh-1"}
+    await one.write({"tokens": tokens, "client": {"client_id": "id"}})
     assert mask("access-1, refresh-1, id") == "[secret], [secret], id"
-    one.write({"tokens": {"access_token": "access-2"}})
+    await one.write({"tokens": {"access_token": "access-2"}})
     assert mask("access-1, access-2, a fixed secret") == "[secret], [secret], [secret]"
-    assert accounts.of_person("web:bob") == []
-    assert [(found.file, found.url) for found in accounts.of_person("web:ann")] == [(one.file, "http://a")]
+    assert await accounts.of_person("web:bob") == []
+    assert [(found.key, found.url) for found in await accounts.of_person("web:ann")] == [
+        (AccountKey("private", "web:ann"), "http://a")
+    ]
 
 
 @asynccontextmanager
 async def personal(folder: Path, url: str, *, idle: float = 60.0, max_open: int = 9) -> AsyncIterator[PersonalServers]:
-    accounts = Accounts(folder / "mcp-tokens")
+    accounts = Accounts(FileAccounts(folder / "mcp-tokens"))
 
     def make(who: str) -> McpServer:
         account = accounts.personal("private", who, url, ClientSettings())
         source = HttpSource(url, wires=("http",), account=account)
-        known = tools_file(account.file)
+        known = tools_file(folder / "mcp-tokens", account.key)
         return McpServer(
             "private", source, timing=QUICKLY, known=known, open_link=Browser(who.partition(":")[2]), personal=True
         )

@@ -6,7 +6,7 @@ import asyncio
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from gateway.cli.checks.mcp import check_servers
 from gateway.cli.main import main
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.sign_ins import SignIns
-from gateway.store import records
+from gateway.store import open_store
+from tests.engines import engines
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_from_settings import KEY, Person, answering, asked, person, shown
 from tests.gateway.test_kill import process
@@ -442,28 +443,23 @@ async def test_the_command_line_takes_the_address_at_which_a_browser_elsewhere_e
 
 
 class Nowhere:
-    """Sends nothing and knows one direct chat."""
-
-    chat = Address("web", "", "me")
+    """Sends nothing."""
 
     async def send(self, session: str, address: Address, reply_to: str | None, notice: Notice, key: str) -> None:
         return None
 
-    async def turn(self, turn_id: str) -> records.Turn:
-        raise LookupError
 
-    async def direct_chats(self, channel: str, people: Collection[str]) -> tuple[tuple[str, Address], ...]:
-        return ()
-
-
-async def test_a_link_that_has_expired_leads_nowhere_and_says_so() -> None:
-    nowhere = Nowhere()
-    links = SignIns(nowhere, AccessPolicy({}), "http://127.0.0.1", link_time=0.05)
-    links.tell = nowhere
-    link = await links.link("private", nowhere.chat, Sender("me", "Ann"), None, personal=True)
-    await link.show("https://a.example/authorize?state=a-state")
-    browser = links.begin(link, "")
-    with pytest.raises(McpError, match="nobody has signed in"):
-        await link.returned()
-    assert links.find(link.ticket) is None
-    assert not links.come_back({"state": "a-state", "code": "a-code"}, browser)
+@pytest.mark.engines
+async def test_a_link_that_has_expired_leads_nowhere_and_says_so(tmp_path: Path) -> None:
+    async with open_store(engines.url(tmp_path / "interject.db")) as store:
+        links = SignIns(store, AccessPolicy({}), "http://127.0.0.1", link_time=0.5)
+        links.tell = Nowhere()
+        link = await links.link("private", Address("web", "", "me"), Sender("me", "Ann"), None, personal=True)
+        await link.show("https://a.example/authorize?state=a-state")
+        browser = await links.begin(link.ticket, "")
+        assert browser
+        with pytest.raises(McpError, match="nobody has signed in"):
+            await link.returned()
+        assert await links.find(link.ticket) is None
+        assert await links.begin(link.ticket, browser) is None
+        assert not await links.come_back({"state": "a-state", "code": "a-code"}, browser)

@@ -53,7 +53,7 @@ def _holders(configuration: Configuration) -> tuple[Holder, ...]:
 def _channels(configuration: Configuration) -> Iterator[Finding]:
     """What the running gateway says of its channels."""
     address = published_address(configuration.home)
-    troubles = channel_troubles(configuration.home, address) if address else None
+    troubles = channel_troubles(configuration, address) if address else None
     if troubles is None:
         what = "the running gateway does not answer" if address else "the running gateway has no web server"
         yield Finding("channels", "warning", what, "nobody can say whether they work", "look into its log")
