@@ -19,7 +19,7 @@ import pytest
 from gateway.cli.main import main
 from gateway.store import open_store
 from gateway.store.errors import StoreFailed
-from gateway.store.schema import metadata, workers
+from gateway.store.schema import metadata
 from tests.engines import engines
 from tests.gateway.notes import begin, first_words, tell
 from tests.gateway.test_from_settings import KEY, answering, person
@@ -29,6 +29,7 @@ from tests.servers.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 ASKS = Call("ask_user", {"question": "Red or blue?", "options": ["red", "blue"]})
+NOT_COPIED = {"workers", "mcp_accounts", "mcp_sign_ins", "shared_secrets"}
 BOTH_WAYS = pytest.mark.parametrize("to", ["postgresql", "sqlite"])
 
 
@@ -105,11 +106,12 @@ async def test_a_conversation_goes_on_on_the_other_engine_and_back_with_every_ro
     first = f"sqlite:///{tmp_path / 'home' / 'interject.db'}"
     with closing(sqlite3.connect(first.removeprefix("sqlite:///"))) as database:
         # First what others refer to.
-        for table in (each.name for each in metadata.sorted_tables if each is not workers):
+        for table in (each.name for each in metadata.sorted_tables if each.name not in NOT_COPIED):
             if not database.execute(f"SELECT 1 FROM {table}").fetchone():
                 insert(database, table, {})
         database.commit()
-    counts = {name: run(first, f"SELECT count(*) FROM {name}")[0][0] for name in metadata.tables if name != "workers"}
+    copied = [name for name in metadata.tables if name not in NOT_COPIED]
+    counts = {name: run(first, f"SELECT count(*) FROM {name}")[0][0] for name in copied}
     assert min(counts.values()) >= 1
 
     assert copy(capsys, first, made[0]) == {"rows": counts, "total": sum(counts.values()), "resumed": 0}

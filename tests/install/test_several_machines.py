@@ -13,7 +13,6 @@ from config.settings import Settings
 from gateway.cli import VERSION
 from gateway.cli.event_loop import SHUTDOWN_TIMEOUT
 from gateway.signals.http_app import PATHS
-from gateway.web.token import WebToken
 from tests.install.service import ROOT
 from tests.install.test_deploy import of
 
@@ -90,7 +89,6 @@ def test_the_settings_of_kubernetes_are_valid_and_fit_its_volumes(tmp_path: Path
     settings = load(file, found["Secret"]["stringData"], tmp_path / "home").settings
     assert settings.store.url.startswith("postgresql://")
     mounts = {each["mountPath"]: each for each in container()["volumeMounts"]}
-    assert str(WebToken(tmp_path).file.relative_to(tmp_path)) == mounts["/data/web-token"]["subPath"]
     assert settings.media.url == "file:///shared/media"
     assert settings.agent.workspace.is_relative_to("/shared")
     assert {"/data", "/shared", "/etc/interject"} <= set(mounts)
@@ -111,9 +109,6 @@ def test_kubernetes_shares_what_workers_share_and_has_no_secret_outside_the_secr
     assert {each["name"] for each in container()["volumeMounts"]} == set(volumes)
     (source,) = container()["envFrom"]
     assert source["secretRef"]["name"] == found["Secret"]["metadata"]["name"]
-    token = volumes["web-token"]["secret"]
-    assert token["secretName"] == found["Secret"]["metadata"]["name"]
-    assert [each["key"] in found["Secret"]["stringData"] for each in token["items"]] == [True]
     assert "postgresql://" not in found["ConfigMap"]["data"]["interject.toml"]
 
 
