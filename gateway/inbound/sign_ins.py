@@ -213,9 +213,11 @@ class SignIns:
         waiting = dict(self._links)
         answers = await self._store.mcp_sign_in_answers(tuple(waiting))
         for ticket, link in waiting.items():
-            if link.answer.done() or time.monotonic() >= link.expires_at:
+            if time.monotonic() >= link.expires_at:
+                self._links.pop(ticket, None)
+            elif link.answer.done():
                 continue
-            if ticket not in answers:
+            elif ticket not in answers:
                 link.answer.set_exception(McpError(REPLACED))
             elif (answer := answers[ticket]) is not None:
                 _resolve(link, answer)

@@ -26,7 +26,7 @@ from gateway.store import (
 )
 from gateway.store.errors import StoreFailed
 from gateway.store.export import ExportedConversation, ListedConversation
-from gateway.store.read_only import reading
+from gateway.store.read_only import reading, snapshot
 from gateway.store.records import (
     ApiKey,
     ApiKeyScope,
@@ -41,7 +41,7 @@ from gateway.store.records import (
     Revoked,
     Stranger,
 )
-from gateway.store.schema_support import check_usable
+from gateway.store.schema_support import check_usable, is_usable, schema_or_none
 from gateway.store.sqlite_file import database_path, explain, prepare_writing
 from gateway.store.urls import database_url
 from gateway.store.workers import Worker
@@ -171,41 +171,50 @@ def replace_shared_secret(url: str, name: str, value: str) -> None:
 
 
 class OfflineAccounts:
-    """Accounts at MCP servers: the methods of `Store` that a command needs. Each raises `StoreError`."""
+    """Accounts at MCP servers in a database on a server: the methods of `Store` that a command needs. Each raises
+    `StoreError`. In a database without tables, or with those of another version, nobody is signed in yet."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     async def mcp_account(self, server: str, person: str) -> McpAccount | None:
-        return await self._do(_read, lambda connection: mcp_accounts.read(connection, server, person))
+        return await self._read(lambda connection: mcp_accounts.read(connection, server, person), None)
 
     async def mcp_account_changes(
         self, known: Mapping[tuple[str, str], str]
     ) -> tuple[frozenset[tuple[str, str]], tuple[McpAccount, ...]]:
-        return await self._do(_read, lambda connection: mcp_accounts.changes(connection, known))
+        return await self._read(lambda connection: mcp_accounts.changes(connection, known), (frozenset(), ()))
 
     async def write_mcp_account(
         self, server: str, person: str, content: Mapping[str, Any], over: str | None
     ) -> str | None:
-        return await self._do(_write, lambda connection: mcp_accounts.write(connection, server, person, content, over))
+        return await self._write(lambda connection: mcp_accounts.write(connection, server, person, content, over))
 
     async def forget_mcp_account(self, server: str, person: str) -> dict[str, Any] | None:
-        return await self._do(_write, lambda connection: mcp_accounts.forget(connection, server, person))
+        return await self._write(lambda connection: mcp_accounts.forget(connection, server, person))
 
     async def claim_mcp_account(self, server: str, person: str, claim: str, seconds: float) -> bool:
-        return await self._do(_write, lambda connection: mcp_accounts.claim(connection, server, person, claim, seconds))
+        return await self._write(lambda connection: mcp_accounts.claim(connection, server, person, claim, seconds))
 
     async def release_mcp_account(self, server: str, person: str, claim: str) -> None:
-        await self._do(_write, lambda connection: mcp_accounts.release(connection, server, person, claim))
+        await self._write(lambda connection: mcp_accounts.release(connection, server, person, claim))
 
     async def mcp_servers_of(self, person: str) -> tuple[str, ...]:
-        return await self._do(_read, lambda connection: mcp_accounts.servers_of(connection, person))
+        return await self._read(lambda connection: mcp_accounts.servers_of(connection, person), ())
 
     async def count_mcp_accounts(self, server: str) -> int:
-        return await self._do(_read, lambda connection: mcp_accounts.count(connection, server))
+        return await self._read(lambda connection: mcp_accounts.count(connection, server), 0)
 
-    async def _do(self, run: Callable[[str, Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
-        return await asyncio.to_thread(run, self._url, work)
+    async def _read(self, query: Callable[[Connection], T], otherwise: T) -> T:
+        def read() -> T:
+            with snapshot(database_url(self._url)) as connection:
+                found = schema_or_none(connection)
+                return query(connection) if found is not None and is_usable(*found) else otherwise
+
+        return await asyncio.to_thread(read)
+
+    async def _write(self, work: Callable[[Connection], T]) -> T:
+        return await asyncio.to_thread(_write, self._url, work)
 
 
 def _write(url: str, work: Callable[[Connection], T]) -> T:

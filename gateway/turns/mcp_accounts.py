@@ -121,7 +121,7 @@ class StoredAccounts:
         gone = [row for row in self._versions if row not in there]
         for row in gone:
             self._lose(row)
-        await asyncio.to_thread(self._remove_tools)
+        await asyncio.to_thread(self._remove_tools, frozenset(map(_stem, self._versions)))
         return tuple(map(_stem, gone))
 
     def holds(self, key: AccountKey) -> bool:
@@ -151,9 +151,8 @@ class StoredAccounts:
         except StoreError as error:
             log.warning("MCP server %s: others get new tokens only in %.0f s: %s", row[0], CLAIM, error)
 
-    def _remove_tools(self) -> None:
-        """What people's servers offered is forgotten with their account."""
-        known = set(map(_stem, tuple(self._versions)))
+    def _remove_tools(self, known: Collection[str]) -> None:
+        """What people's servers offered is forgotten with their account; those of these stems are there. Blocking."""
         for file in self._folder.glob(f"*{TOOLS}"):
             if file.name.removesuffix(TOOLS) not in known:
                 file.unlink(missing_ok=True)

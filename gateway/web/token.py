@@ -69,10 +69,11 @@ class StoredToken:
         started = time.monotonic()
         try:
             self._token = await self._store.find_secret(WEB_TOKEN) or self._token
+            self._read_at = started
         except StoreError as error:
             log.warning("whether the owner's token was replaced cannot be read: %s", error)
-            return
-        self._read_at = started
+            # Other requests do not wait for that, too.
+            self._read_at = time.monotonic()
 
 
 async def open_stored_token(store: SecretStore, home: Path) -> StoredToken:

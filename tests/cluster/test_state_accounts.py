@@ -19,9 +19,13 @@ from agent.mcp.account import Account, AccountKey, Accounts, ClientSettings
 from agent.mcp.account_files import FileAccounts
 from agent.mcp.sign_in import sign_in, sign_out
 from agent.tool import ToolError
+from config.load import load
+from gateway.cli.web_token import current_token
 from gateway.store import Store, open_store
 from gateway.store.backup import back_up
 from gateway.store.copying import copy_store
+from gateway.store.errors import StoreError
+from gateway.store.offline import OfflineAccounts
 from gateway.turns.mcp_accounts import StoredAccounts
 from tests.agent.test_mcp_oauth import Browser, call, connected
 from tests.cluster.sites import Site, two_sites
@@ -324,6 +328,18 @@ async def test_a_file_of_before_the_shared_database_is_taken_over(
     assert list((tmp_path / "b" / "mcp-tokens").glob("*.json")) == []
 
 
+async def test_a_command_finds_nobody_signed_in_before_the_first_start(tmp_path: Path) -> None:
+    url = engines.server().create()
+    try:
+        rows = OfflineAccounts(url)
+        assert await rows.mcp_account("private", "") is None
+        assert await rows.count_mcp_accounts("private") == 0
+        with pytest.raises(StoreError, match="start the gateway once"):
+            await rows.write_mcp_account("private", "", {}, None)
+    finally:
+        engines.server().drop(url)
+
+
 async def test_backups_and_copies_have_no_tokens(tmp_path: Path) -> None:
     url = engines.url(tmp_path / "interject.db")
     async with open_store(url, worker="a") as store:
@@ -365,6 +381,8 @@ async def test_the_owner_has_one_token_on_all_workers_and_a_new_one_reaches_all(
         ((new,),) = engines.sql(tmp_path / "interject.db", "SELECT value FROM shared_secrets")
         assert new != sites[0].token
         assert new not in out.decode()
+        configuration = load(settings, environ, tmp_path / "c")
+        assert await asyncio.to_thread(current_token, configuration) == new, "what `web-token show` prints"
         for site in sites:
             await _until_answered(site, sites[0].token, 401)
             await _until_answered(site, new, 200)
