@@ -10,7 +10,7 @@ import pytest
 
 from channels.web.access_guard import Site
 from channels.web.http_app import app
-from tests.channels.web_gateway import TOKEN, Gateway, Served, served
+from tests.channels.web_gateway import TOKEN, Gateway, Served, served, token
 
 FORMULA = {"formulas": [{"tex": "x"}]}
 
@@ -24,7 +24,7 @@ async def site() -> AsyncIterator[Served]:
 @asynccontextmanager
 async def bound_to(host: str, named: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a server that binds this host, which it asks by this name."""
-    transport = httpx.ASGITransport(app=app(lambda: TOKEN, Site(host)))
+    transport = httpx.ASGITransport(app=app(token, Site(host)))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(transport=transport, base_url=f"http://{named}", headers=headers) as client:
         yield client

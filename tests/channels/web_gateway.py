@@ -314,9 +314,14 @@ def _chat(id: str) -> str:
     return id.removeprefix(HOME)
 
 
+async def token() -> str:
+    """That of the owner."""
+    return TOKEN
+
+
 def site_of(gateway: Gateway, upload_limit: int = UPLOAD_LIMIT, newest: int = 200) -> App:
     """The page, and the API that it asks."""
-    return mounted(app(lambda: TOKEN, Site("127.0.0.1")), {"/api/v1/": _api(gateway, upload_limit, newest)})
+    return mounted(app(token, Site("127.0.0.1")), {"/api/v1/": _api(gateway, upload_limit, newest)})
 
 
 @dataclass(frozen=True)

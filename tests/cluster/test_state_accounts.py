@@ -254,7 +254,7 @@ async def test_a_token_that_ends_while_another_worker_refreshes_it_is_not_lost(
         before = (await one.read() or pytest.fail("nobody is signed in")).content
         authority.lifetime = 3600
         async with connected(one) as here, connected(other) as there:
-            assert await asyncio.gather(call(here, "whoami"), call(there, "whoami")) == ["you are ann"] * 2
+            assert list(await asyncio.gather(call(here, "whoami"), call(there, "whoami"))) == ["you are ann"] * 2
         kept = await other.read()
         assert kept is not None
         assert kept.content["tokens"] != before["tokens"]
