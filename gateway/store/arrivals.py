@@ -180,15 +180,16 @@ def accept_and_begin(
     arrival = accept(connection, worker, message, session, refused, options)
     if arrival is None or arrival.wakes is None:
         return arrival, None
-    beginning = connection.begin_nested()
+    # As SQL: SQLAlchemy compiles each savepoint anew.
+    connection.exec_driver_sql("SAVEPOINT beginning")
     try:
         turn = begin_if_idle(connection, worker, session)
     except Exception as error:  # noqa: BLE001  # whatever it is, `claim` meets it too, and tells
         # This raises if the whole transaction is lost, as on a full disk.
-        beginning.rollback()
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT beginning")
         log.debug("session %s: no turn begins with the message: %s", session, error)
         return arrival, None
-    beginning.commit()
+    connection.exec_driver_sql("RELEASE SAVEPOINT beginning")
     return arrival, turn
 
 

@@ -1,7 +1,8 @@
 """The PostgreSQL engine: a few writing threads, each with a connection, and connections that only read.
 
 Writes of one conversation exclude each other across all processes by an advisory lock that lasts as long as their
-transaction; writes of different conversations run side by side.
+transaction; writes of different conversations run side by side, in several threads when one is not enough: a
+transaction costs as much processor time as a few of the writes in it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 from zlib import crc32
 
@@ -26,11 +28,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from gateway.sessions import conversation_of
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed, StoreUnreachable
-from gateway.store.postgres_database import ALL, MAX_IDLE, WRITING, explain, is_lost, open_database
+from gateway.store.postgres_database import ALL, MAX_IDLE, WRITING, connect_directly, explain, is_lost, open_database
 from gateway.store.records import Arrival, Turn
 from gateway.store.schema import inbox, turns
-from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope, Urgent, Whole
-from gateway.store.writer import OnCommitted, Writer, untold
+from gateway.store.scope import WHOLE, OfMessage, OfSession, OfTable, OfTurn, Scope, Urgent, Whole, group_of
+from gateway.store.writer import LATER, OnCommitted, Writer, untold
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,22 @@ _Indirect: TypeAlias = OfTurn | OfMessage
 """What is in a conversation without naming it."""
 
 LANES = 4
-"""Writing threads. The writes of one conversation of this process all use the same."""
+"""Writing threads. The writes of one conversation of this process follow one another in one of them."""
+
+GATHERED = 64
+"""Writes that wait for one lane before the next is used, so that few transactions commit many."""
+
+SLOW = 0.02
+"""Seconds after which no more writes are to wait for the transaction of a lane, while there are other lanes."""
+
+HELD_WAIT = 0.05
+"""Seconds for which a lane waits for a conversation in which another process writes, before it goes on with others."""
 
 READERS = 4
 """Connections that read."""
 
 CONNECTIONS = LANES + 1 + READERS
-"""One lane more is for what is urgent."""
+"""One lane more is for what is urgent, and for finding the conversations of turns and messages."""
 
 PATIENCE = 3.0
 """Seconds for which a write is tried again while the server does not answer, as during its restart."""
@@ -63,12 +74,13 @@ MAX_CONFLICTS = 5
 REMEMBERED = 10_000
 """Turns and messages whose conversation is remembered."""
 
-_CONFLICTS = frozenset({"40001", "40P01", "55P03"})
+_LOCK_NOT_AVAILABLE = "55P03"
+_CONFLICTS = frozenset({"40001", "40P01", _LOCK_NOT_AVAILABLE})
 """SQLSTATE: serialization failure, deadlock, lock not available."""
 
 _sessions_of_turns = select(turns.c.id, turns.c.session).where(turns.c.id.in_(bindparam("ids", expanding=True)))
 _sessions_of_rows = select(inbox.c.id, inbox.c.session).where(inbox.c.id.in_(bindparam("ids", expanding=True)))
-_begin = "SELECT pg_current_xact_id()::text"
+_NUMBER = "SELECT pg_current_xact_id()::text"
 _status = text("SELECT pg_xact_status(CAST(CAST(:id AS text) AS xid8))")
 
 
@@ -89,8 +101,13 @@ async def open_postgres(
     """
     if lease is not None:
         max_idle = min(max_idle, IDLE_SHARE * lease)
-    database = await asyncio.to_thread(open_database, url, CONNECTIONS, max_idle=max_idle)
-    server = _Server(database, url, patience)
+    await asyncio.to_thread(_make_current, url, max_idle)
+    server = _Server(
+        connect_directly(url, LANES + 1, autocommit=False, max_idle=max_idle),
+        connect_directly(url, READERS, autocommit=True, max_idle=max_idle),
+        url,
+        patience,
+    )
     try:
         sessions = _Sessions()
         async with AsyncExitStack() as stack:
@@ -104,9 +121,22 @@ async def open_postgres(
             try:
                 yield engine
             finally:
-                await engine.stop_reading()
+                await engine.stop()
     finally:
-        await asyncio.to_thread(database.dispose)
+        await asyncio.to_thread(server.dispose)
+
+
+def _make_current(url: URL, max_idle: float) -> None:
+    open_database(url, 1, max_idle=max_idle).dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A write that waits until the conversation is known of it, or of one before it."""
+
+    job: Job[Any]
+    scope: Scope
+    future: asyncio.Future[Any]
 
 
 class PostgresEngine:
@@ -116,11 +146,18 @@ class PostgresEngine:
 
     def __init__(self, server: _Server, lanes: Sequence[Writer], sessions: _Sessions) -> None:
         self._server = server
-        self._lanes = lanes
+        *self._lanes, self._urgent = lanes
         self._sessions = sessions
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
+        self._waiting = deque[_Waiting]()
+        self._finding: asyncio.Task[None] | None = None
 
     async def write(self, job: Job[T], scope: Scope) -> T:
+        if isinstance(scope, OfSession | OfTurn | OfMessage):
+            found = self._sessions.found(scope)
+            if self._waiting or not isinstance(found, OfSession):
+                return await self._write_when_found(job, scope)
+            scope = found
         return await self._lane(scope).run(job, scope)
 
     async def read(self, query: Job[T]) -> T:
@@ -130,24 +167,70 @@ class PostgresEngine:
         await self._lane(WHOLE).run(_vacuum, WHOLE, alone=True)
         return True
 
-    async def stop_reading(self) -> None:
-        """Waits for the queries that run; those that wait are given up."""
+    async def stop(self) -> None:
+        """Queues the writes that wait to be, and waits for the queries that run; those that wait are given up."""
+        if self._finding is not None:
+            await asyncio.shield(self._finding)
         await asyncio.shield(asyncio.to_thread(self._readers.shutdown, cancel_futures=True))
 
+    async def _write_when_found(self, job: Job[T], scope: Scope) -> T:
+        """Queues the write in the lane of its conversation, behind those that wait already: of which conversation they
+        are is not known yet."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(job, scope, future))
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._queue_waiting())
+        return await future
+
+    async def _queue_waiting(self) -> None:
+        try:
+            while self._waiting:
+                await self._queue_next(len(self._waiting))
+        finally:
+            self._finding = None
+
+    async def _queue_next(self, count: int) -> None:
+        """Queues the first writes of those that wait, so many."""
+        scopes = [each.scope for each in islice(self._waiting, count)]
+        failed: Exception | None = None
+        try:
+            await self._find(scopes)
+        except Exception as error:  # noqa: BLE001  # whatever it is goes to those who wait
+            failed = error
+        for _ in range(count):
+            each = self._waiting[0]
+            try:
+                scope = self._sessions.found(each.scope)
+                if failed is not None and not isinstance(scope, OfSession):
+                    raise failed
+                await self._lane(scope).queue(each.job, scope, each.future)
+            except Exception as error:  # noqa: BLE001  # it goes to the caller, and must not keep the others waiting
+                if not each.future.done():
+                    each.future.set_exception(error)
+                else:
+                    log.error("a write failed after its caller had gone: %s", error)
+            self._waiting.popleft()
+
+    async def _find(self, scopes: Iterable[Scope]) -> None:
+        """Remembers the conversations of the turns and messages in these scopes. One in which something goes on never
+        changes, so what is found without a lock stands."""
+        unknown = {scope for scope in map(self._sessions.found, scopes) if isinstance(scope, OfTurn | OfMessage)}
+        if unknown:
+            for scope, session in (await self._urgent.run(partial(_conversations_of, unknown), Urgent())).items():
+                self._sessions.note(scope, session)
+
     def _lane(self, scope: Scope) -> Writer:
-        *lanes, urgent = self._lanes
-        match scope:
-            case Urgent():
-                return urgent
-            case Whole():
-                name = ""
-            case Apart(name) | OfTable(name):
-                pass
-            case OfSession(key):
-                name = conversation_of(key)
-            case OfTurn() | OfMessage():
-                name = self._sessions.of(scope) or str(scope)
-        return lanes[crc32(name.encode("utf-8", "replace")) % len(lanes)]
+        """Where the write is queued: behind others of its group, else in the first lane that is not loaded."""
+        if isinstance(scope, Urgent):
+            return self._urgent
+        lanes, group = self._lanes, group_of(scope)
+        for lane in lanes:
+            if lane.has(group):
+                return lane
+        for lane in lanes:
+            if lane.waiting < GATHERED and lane.busy_for < SLOW:
+                return lane
+        return min(lanes, key=lambda lane: lane.waiting)
 
     def _read(self, query: Job[T]) -> T:
         try:
@@ -156,7 +239,7 @@ class PostgresEngine:
             raise self._server.explain(error) from error
 
     def _read_once(self, query: Job[T]) -> T:
-        with self._server.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._server.reading.connect() as connection:
             return query(connection)
 
 
@@ -167,12 +250,19 @@ class _Sessions:
         self._known: OrderedDict[_Indirect, str] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, scope: _Indirect) -> str | None:
+    def found(self, scope: Scope) -> Scope:
+        """That of the conversation, for one of a turn or a message whose conversation is remembered."""
+        if isinstance(scope, OfSession):
+            key = conversation_of(scope.key)
+            return scope if key == scope.key else replace(scope, key=key)
+        if not isinstance(scope, OfTurn | OfMessage):
+            return scope
         with self._lock:
-            found = self._known.get(scope)
-            if found is not None:
-                self._known.move_to_end(scope)
-            return found
+            session = self._known.get(scope)
+            if session is None:
+                return scope
+            self._known.move_to_end(scope)
+            return OfSession(session)
 
     def note(self, scope: _Indirect, session: str) -> None:
         with self._lock:
@@ -189,11 +279,11 @@ class _ServerTransactions:
         self._sessions = sessions
         self._closing = closing
 
-    def run(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
+    def run(self, jobs: Sequence[tuple[Job[Any], Scope]], *, again: bool) -> list[Any]:
         conflicts = 0
         while True:
             try:
-                return self._server.patiently(partial(self._run_once, jobs))
+                return self._server.patiently(partial(self._run_once, jobs, wait=again))
             except DBAPIError as error:
                 conflicts += 1
                 if conflicts == MAX_CONFLICTS or getattr(error.orig, "sqlstate", None) not in _CONFLICTS:
@@ -201,69 +291,37 @@ class _ServerTransactions:
                 log.debug("a transaction is run again: %s", error.orig)
 
     def run_alone(self, job: Job[T]) -> T:
-        with self._server.database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._server.writing.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return job(connection)
 
     def explain(self, error: DBAPIError) -> StoreFailed:
         return self._server.explain(error)
 
-    def _run_once(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
-        with self._server.database.connect() as connection:
+    def _run_once(self, jobs: Sequence[tuple[Job[Any], Scope]], *, wait: bool) -> list[Any]:
+        with self._server.writing.connect() as connection:
             transaction = connection.begin()
-            known = self._conversations_of(connection, [scope for _, scope in jobs])
-            number = self._lock(connection, [scope for _, scope in jobs], known)
-            results = [job(connection) for job, _ in jobs]
+            try:
+                number, held = _begin(connection, [scope for _, scope in jobs], wait=wait)
+            except DBAPIError as error:
+                if wait and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                    return [LATER] * len(jobs)
+                raise
+            results = [LATER if group_of(scope) in held else job(connection) for job, scope in jobs]
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
                 if not is_lost(error) or not self._is_committed(number):
                     raise
-        # Only now: what is queued later may go to another thread, and must not overtake.
-        for scope, session in (known | _made_in(results)).items():
+        for scope, session in _made_in(results):
             self._sessions.note(scope, session)
         return results
-
-    def _lock(self, connection: Connection, scopes: Sequence[Scope], known: Mapping[_Indirect, str]) -> str:
-        """Waits until nobody else writes in these scopes, until the transaction ends. The transaction's number."""
-        locks: list[str]
-        if all(isinstance(scope, Urgent) for scope in scopes):
-            locks = []
-        elif any(isinstance(scope, Whole) for scope in scopes):
-            locks = [f"pg_advisory_xact_lock({WRITING}, {ALL})"]
-        else:
-            names = set(known.values())
-            names |= {conversation_of(scope.key) for scope in scopes if isinstance(scope, OfSession)}
-            names |= {f"person {scope.person}" for scope in scopes if isinstance(scope, OfSession) and scope.person}
-            names |= {f"table {scope.name}" for scope in scopes if isinstance(scope, OfTable)}
-            numbers = sorted(set(map(_number, names)))
-            locks = [
-                f"pg_advisory_xact_lock_shared({WRITING}, {ALL})",
-                *(f"pg_advisory_xact_lock({WRITING}, {number})" for number in numbers),
-            ]
-        number: str = connection.exec_driver_sql(", ".join((_begin, *locks))).scalar_one()
-        return number
-
-    def _conversations_of(self, connection: Connection, scopes: Sequence[Scope]) -> dict[_Indirect, str]:
-        """The conversations of the turns and messages in these scopes. One in which something goes on never changes, so
-        what is looked up without a lock stands."""
-        found = dict[_Indirect, str]()
-        unknown = set[_Indirect]()
-        for scope in scopes:
-            if isinstance(scope, OfTurn | OfMessage):
-                session = self._sessions.of(scope)
-                unknown.add(scope) if session is None else found.update({scope: session})
-        for make, query in ((OfTurn, _sessions_of_turns), (OfMessage, _sessions_of_rows)):
-            ids = [scope.id for scope in unknown if isinstance(scope, make)]
-            for id, session in connection.execute(query, {"ids": ids}) if ids else ():
-                found[make(id)] = conversation_of(session)
-        return found
 
     def _is_committed(self, number: str) -> bool:
         """Whether the transaction is committed whose connection was lost when it should be; waits until the
         server says so, or the store closes. Raises `DBAPIError` or `StoreUnreachable`."""
 
         def ask() -> str | None:
-            with self._server.database.connect() as connection:
+            with self._server.writing.connect() as connection:
                 return connection.execute(_status, {"id": number}).scalar()
 
         while True:
@@ -283,11 +341,17 @@ class _ServerTransactions:
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """The database, and for how many seconds a call is tried again while it cannot be reached."""
+    """The database: connections with transactions, and without; and for how many seconds a call is tried again while it
+    cannot be reached."""
 
-    database: Database
+    writing: Database
+    reading: Database
     url: URL
     patience: float
+
+    def dispose(self) -> None:
+        self.writing.dispose()
+        self.reading.dispose()
 
     def patiently(self, attempt: Callable[[], T]) -> T:
         """The result; tries again for a while when the connection is lost. Raises `StoreUnreachable`."""
@@ -306,19 +370,63 @@ class _Server:
         return explain(self.url, error)
 
 
-def _made_in(results: Sequence[Any]) -> dict[_Indirect, str]:
-    """The conversations of the turns and messages that these results of jobs tell of, so that nobody has to ask."""
+def _begin(connection: Connection, scopes: Sequence[Scope], *, wait: bool) -> tuple[str, frozenset[Scope]]:
+    """Begins the transaction, and excludes everybody else from its scopes until it ends. Its number, and those of its
+    groups in which somebody else writes now. `wait`: it waits for that process, at most `HELD_WAIT`; then it raises
+    `DBAPIError` with 55P03."""
+    if all(isinstance(scope, Urgent) for scope in scopes):
+        number = connection.exec_driver_sql(_NUMBER).scalar_one()
+        return number, frozenset()
+    if any(isinstance(scope, Whole) for scope in scopes):
+        number, _ = connection.exec_driver_sql(f"{_NUMBER}, pg_advisory_xact_lock({WRITING}, {ALL})").one()
+        return number, frozenset()
+    numbers = [(group_of(scope), _number(name)) for scope in set(scopes) for name in _locked(scope)]
+    ordered = sorted({number for _, number in numbers})
+    lock = "pg_advisory_xact_lock" if wait else "pg_try_advisory_xact_lock"
+    asked = f"{_NUMBER}, pg_advisory_xact_lock_shared({WRITING}, {ALL})"
+    asked += "".join(f", {lock}({WRITING}, {each})" for each in ordered)
+    if wait:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {HELD_WAIT * 1000:.0f}")
+    row = connection.exec_driver_sql(asked).one()
+    if wait:
+        connection.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
+        return row[0], frozenset()
+    refused = {each for each, given in zip(ordered, row[2:], strict=True) if not given}
+    return row[0], frozenset(group for group, each in numbers if each in refused)
+
+
+def _locked(scope: Scope) -> Sequence[str]:
+    """The names of what is locked for the scope."""
+    match scope:
+        case OfSession(key, person):
+            return (conversation_of(key), f"person {person}") if person else (conversation_of(key),)
+        case OfTable(name):
+            return (f"table {name}",)
+        case _:
+            return ()
+
+
+def _conversations_of(scopes: Iterable[_Indirect], connection: Connection) -> dict[_Indirect, str]:
+    """The conversations of these turns and messages, without those that there are not."""
     found = dict[_Indirect, str]()
+    for make, query in ((OfTurn, _sessions_of_turns), (OfMessage, _sessions_of_rows)):
+        ids = [scope.id for scope in scopes if isinstance(scope, make)]
+        for id, session in connection.execute(query, {"ids": ids}) if ids else ():
+            found[make(id)] = conversation_of(session)
+    return found
+
+
+def _made_in(results: Sequence[Any]) -> Iterator[tuple[_Indirect, str]]:
+    """The conversations of the turns and messages that these results of jobs tell of, so that nobody has to ask."""
     for result in results:
         for each in result if isinstance(result, tuple) and len(result) == 2 else (result,):
             match each:
                 case Turn(id=id, session=session):
-                    found[OfTurn(id)] = conversation_of(session)
+                    yield OfTurn(id), conversation_of(session)
                 case Arrival(id=row, session=session, duplicate=False):
-                    found[OfMessage(row)] = conversation_of(session)
+                    yield OfMessage(row), conversation_of(session)
                 case _:
                     pass
-    return found
 
 
 def _number(name: str) -> int:

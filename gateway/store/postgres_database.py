@@ -9,7 +9,7 @@ import re
 import time
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, func, inspect, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, inspect, select
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from agent import gate
@@ -78,21 +78,54 @@ def open_database(url: URL, connections: int, *, max_idle: float = MAX_IDLE) -> 
 def connect(url: URL, connections: int, *, name: str = "interject", max_idle: float = MAX_IDLE) -> Engine:
     """The database as it is; nothing is asked of it yet. `name` is shown in its list of connections; it ends
     transactions that wait for longer than `max_idle` seconds. Raises `StoreFailed` without the library for it."""
+    _need_driver()
+    return _engine(url, connections, name, max_idle, {}, isolation_level="READ COMMITTED")
+
+
+def connect_directly(url: URL, connections: int, *, autocommit: bool, max_idle: float = MAX_IDLE) -> Engine:
+    """As `connect`, with the connections of `gateway.store.postgres_driver`: for what a gateway does with each message.
+    SQL that is written out has the server's placeholders, `$1`. `autocommit`: there are no transactions."""
+    _need_driver()
+    from gateway.store.postgres_driver import PARAMSTYLE, DirectConnection
+
+    engine = _engine(
+        url,
+        connections,
+        "interject",
+        max_idle,
+        {"autocommit": autocommit},
+        paramstyle=PARAMSTYLE,
+        # It would be asked for with psycopg's own cursor.
+        use_native_hstore=False,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> DirectConnection:
+        return DirectConnection.connect(*arguments, **options)
+
+    return engine
+
+
+def _need_driver() -> None:
     try:
         importlib.import_module("psycopg")
     except ImportError as error:
         raise StoreFailed(
             "[store] url names a PostgreSQL database, for which a part is missing: install interject[postgres]"
         ) from error
+
+
+def _engine(
+    url: URL, connections: int, name: str, max_idle: float, connecting: dict[str, Any], **options: Any
+) -> Engine:
     given = url.query.get("options", "")
-    options = f"{given if isinstance(given, str) else ' '.join(given)} -c timezone=UTC"
-    settings = f"{options} -c idle_in_transaction_session_timeout={max_idle * 1000:.0f}"
+    settings = f"{given if isinstance(given, str) else ' '.join(given)} -c timezone=UTC"
+    settings = f"{settings} -c idle_in_transaction_session_timeout={max_idle * 1000:.0f}"
     return create_engine(
         url.set(drivername=DRIVER),
         pool_size=connections,
         max_overflow=0,
         pool_use_lifo=True,
-        isolation_level="READ COMMITTED",
         json_serializer=_json,
         # They may be tokens, and errors are logged.
         hide_parameters=True,
@@ -100,7 +133,9 @@ def connect(url: URL, connections: int, *, name: str = "interject", max_idle: fl
             "application_name": name,
             **{option: value for option, value in CONNECTING.items() if option not in url.query},
             "options": settings.strip(),
+            **connecting,
         },
+        **options,
     )
 
 

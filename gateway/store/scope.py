@@ -74,6 +74,12 @@ class Urgent:
 
 Scope = Whole | OfSession | OfTurn | OfMessage | OfTable | Apart | Urgent
 
+
+def group_of(scope: Scope) -> Scope:
+    """Those writes of a process whose scopes have the same group are run in the order of the calls."""
+    return OfSession(scope.key) if isinstance(scope, OfSession) and scope.person else scope
+
+
 ScopeOf = Callable[[tuple[Any, ...], dict[str, Any]], Scope]
 """The scope of one call, from its arguments."""
 

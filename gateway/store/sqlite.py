@@ -55,7 +55,7 @@ class _FileTransactions:
         self._path = path
         self._connection = connection
 
-    def run(self, jobs: Sequence[tuple[Job[Any], Scope]]) -> list[Any]:
+    def run(self, jobs: Sequence[tuple[Job[Any], Scope]], *, again: bool) -> list[Any]:
         with self._connection.begin():
             return [job(self._connection) for job, _ in jobs]
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection
+from sqlalchemy import Connection, literal, select
 
 from agent.log import Call
 from agent.models.scripted import ScriptedModel
@@ -25,7 +25,8 @@ from gateway.store import Store, open_store
 from gateway.store.errors import StoreFailed, StoreUnreachable
 from gateway.store.postgres import PATIENCE, open_postgres
 from gateway.store.postgres_database import MAX_IDLE
-from gateway.store.scope import WHOLE, Apart, OfSession, OfTable, Scope
+from gateway.store.postgres_driver import REMEMBERED
+from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope
 from gateway.store.urls import database_url
 from tests.engines import engines
 from tests.gateway.notes import ANSWER, COMPLETED, SESSION, begin, first_words, message, tell, url_of
@@ -189,6 +190,37 @@ async def test_a_conversation_with_its_tools_and_tasks_never_waits_for_another(t
         assert another.attempts == 1
 
 
+async def test_while_one_conversation_waits_for_another_process_all_others_go_on(
+    store: Store, elsewhere: Store
+) -> None:
+    others = [f"telegram/bot/other{number}" for number in range(20)]
+    async with held(store, OfSession(SESSION)):
+        same = []
+        for number in range(5):
+            same.append(asyncio.create_task(tell(elsewhere, str(number))))
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(tell(elsewhere, str(number), other) for other in others))
+        assert not any(task.done() for task in same)
+    await asyncio.gather(*same)
+    assert first_words(await begin(elsewhere)) == [str(number) for number in range(5)]
+
+
+async def test_a_write_that_waits_for_another_process_is_written_before_the_store_closes(
+    tmp_path: Path, store: Store, file: Path
+) -> None:
+    closing = AsyncExitStack()
+    elsewhere = await closing.enter_async_context(open_store(url_of(tmp_path), worker="elsewhere"))
+    async with held(store, OfSession(SESSION)):
+        same = asyncio.create_task(tell(elsewhere, "hi"))
+        await until(lambda: waiting_for_locks(file))
+        end = asyncio.create_task(closing.aclose())
+        await until(lambda: waiting_for_locks(file))
+        assert not end.done()
+    async with asyncio.timeout(60):
+        await asyncio.gather(same, end)
+    assert first_words(await begin(store)) == ["hi"]
+
+
 async def test_messages_that_two_processes_accept_have_one_order(store: Store, elsewhere: Store) -> None:
     texts = [str(number) for number in range(40)]
     for number, text in enumerate(texts):
@@ -264,6 +296,45 @@ def test_a_turn_ends_with_an_empty_inbox_whoever_accepts_the_messages(
     assert played == {(True, True), (False, False)}
 
 
+@pytest.mark.parametrize("scope", ["turn", "message"])
+async def test_what_belongs_to_a_conversation_is_written_in_the_order_of_the_calls_also_when_it_was_begun_elsewhere(
+    store: Store, elsewhere: Store, scope: str
+) -> None:
+    written: dict[str, list[str]] = {}
+    calls: list[tuple[str, Scope]] = []
+    for number in range(20):
+        session = f"telegram/bot/{number}"
+        said = await tell(store, "hi", session)
+        own = OfTurn((await begin(store, session)).id) if scope == "turn" else OfMessage(said.id)
+        calls += [(session, own), (session, OfSession(session)), (session, own), (session, OfSession(session))]
+    numbers = iter(range(len(calls)))
+
+    async def write(session: str, scope: Scope) -> None:
+        own = f"{next(numbers)} {type(scope).__name__}"
+        written.setdefault(session, [])
+        await elsewhere.write(lambda connection: written[session].append(own), scope)
+        written[session].append(f"{own} is told")
+
+    await asyncio.gather(*(write(*call) for call in calls))
+    for session, events in written.items():
+        done = [event for event in events if not event.endswith("told")]
+        told = [event.removesuffix(" is told") for event in events if event.endswith("told")]
+        assert done == told == sorted(done, key=lambda event: int(event.split()[0])), session
+
+
+async def test_statements_of_many_kinds_leave_few_prepared_in_the_server(store: Store) -> None:
+    """A list of values is another statement with each length."""
+
+    def ask(connection: Connection) -> int:
+        for length in range(1, 300):
+            for _ in range(5):
+                assert connection.scalar(select(literal("x").in_(["x"] * length)))
+        return int(connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one())
+
+    for _ in range(2):
+        assert 0 < await store.write(ask, Apart("many")) <= REMEMBERED
+
+
 async def test_of_two_transactions_that_wait_for_each_other_one_is_run_again(store: Store, elsewhere: Store) -> None:
     await tell(store, "a", SESSION)
     await tell(store, "b", OTHER)
@@ -274,7 +345,7 @@ async def test_of_two_transactions_that_wait_for_each_other_one_is_run_again(sto
         def job(connection: Connection) -> None:
             attempts.append(first)
             connection.exec_driver_sql("SET LOCAL deadlock_timeout = '20ms'")
-            change = "UPDATE sessions SET title = coalesce(title, '') || %s WHERE key = %s"
+            change = "UPDATE sessions SET title = coalesce(title, '') || $1 WHERE key = $2"
             connection.exec_driver_sql(change, (first[-1], first))
             if attempts.count(first) == 1:
                 meeting.wait(60)
