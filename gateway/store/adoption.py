@@ -44,14 +44,8 @@ _is_settled = or_(is_ended, turns.c.parked)
 
 _people_of_turns = select(turns.c.session, turns.c.address, turns.c.principal).where(is_turn, is_running)
 
-# Newest first: in a mapping, the oldest one remains.
-_waiting_people = (
-    select(inbox.c.session, inbox.c.channel, inbox.c.sender_id)
-    .where(is_waiting, is_message)
-    .order_by(inbox.c.id.desc())
-)
-
 # Few rows of many: SQLite would walk the whole table to find these in order, so they are sorted here instead.
+_waiting_people = select(inbox.c.id, inbox.c.session, inbox.c.channel, inbox.c.sender_id).where(is_waiting, is_message)
 _commands = update(inbox).where(is_waiting, is_command, _row_left).values(worker=bindparam("own")).returning(inbox)
 _unfetched = (
     update(inbox)
@@ -136,7 +130,9 @@ def undelivered_of(connection: Connection, worker: str) -> tuple[str, ...]:
 
 def _people(connection: Connection) -> dict[str, str]:
     """By session, whose turn is unfinished, else whose message is the first unread one."""
-    waiting = {row.session: person_key(row.channel, row.sender_id) for row in connection.execute(_waiting_people)}
+    # Newest first: in a mapping, the oldest one remains.
+    rows = sorted(connection.execute(_waiting_people), key=_id, reverse=True)
+    waiting = {row.session: person_key(row.channel, row.sender_id) for row in rows}
     return waiting | {
         row.session: person_key(address_from_json(row.address).channel, sender_from_json(row.principal).id)
         for row in connection.execute(_people_of_turns)
