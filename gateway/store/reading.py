@@ -101,18 +101,6 @@ shown_title = func.coalesce(func.substr(sessions.c.title, 1, MAX_TITLE_LENGTH), 
 is_running_conversation = (
     select(turns.c.number).where(turns.c.session == sessions.c.key, is_turn, is_running, ~turns.c.parked).exists()
 )
-_conversations = (
-    select(
-        sessions.c.key,
-        sessions.c.address,
-        shown_title.label("title"),
-        sessions.c.last_at,
-        is_running_conversation.label("running"),
-        sessions.c.archived_at.is_not(None).label("archived"),
-    )
-    .where(sessions.c.channel == bindparam("channel"), sessions.c.parent.is_(None))
-    .order_by(sessions.c.last_at.desc())
-)
 
 _earlier_parts = (
     select(
@@ -191,22 +179,6 @@ def direct_chats(connection: Connection, channel: str, people: Collection[str]) 
         if is_chat and row.sender_id.lower() in people:
             chats[row.session] = address_from_json(row.address)
     return tuple(chats.items())
-
-
-def conversations(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:
-    """The sessions in which a message was accepted since the last `/new`, the most recent first."""
-    return tuple(
-        StoredConversation(
-            row.key,
-            address_from_json(row.address),
-            " ".join(row.title.split()),
-            row.last_at,
-            row.running,
-            archived=bool(row.archived),
-        )
-        for row in connection.execute(_conversations, {"channel": channel})
-        if row.title is not None
-    )
 
 
 def earlier(connection: Connection, channel: str) -> tuple[StoredConversation, ...]:

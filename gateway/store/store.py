@@ -278,7 +278,6 @@ class Store:
         return await asyncio.to_thread(reading.past_turns, encoded)
 
     # Sessions
-    conversations = reads(reading.conversations)
     earlier = reads(reading.earlier)
     direct_chats = reads(reading.direct_chats)
     address_of = writes(sessions.address_of, by_session)

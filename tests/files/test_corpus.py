@@ -18,6 +18,7 @@ from agent.testing import MemoryMedia
 from agent.transcript import Result, Results
 from gateway.api.history import read_history
 from tests.files.make import CHINESE, GERMAN, JAPANESE, KOREAN, POLISH, RUSSIAN, TRADITIONAL, made
+from tests.gateway.notes import conversations_of
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call as ScriptedCall
 from tests.servers.models import ModelServer, Say
@@ -212,7 +213,7 @@ async def test_what_is_sent_is_not_doubled_in_what_people_see(tmp_path: Path, ap
         ann = api.private(user_id=7, name="Ann")
         await ann.send_document(made("sales.ipynb"), name="sales.ipynb")
         await ann.hear("Read.")
-        (conversation,) = await built.gateway.store.conversations("telegram")
+        (conversation,) = await conversations_of(built.gateway.store, "telegram")
         page = await read_history(built.gateway, conversation.session, 10)
     messages = [item for item in page.items if item.kind == "message"]
     assert [[file.name for file in message.files] for message in messages] == [["sales.ipynb"]]

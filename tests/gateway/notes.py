@@ -14,7 +14,8 @@ from agent.media import Attachment
 from channels.address import Address, Sender
 from channels.message import FileRef, InboundMessage, MessageKind
 from gateway.store import Store, adoption, arrivals, workers
-from gateway.store.records import Arrival, Pending, Turn
+from gateway.store.conversation_pages import ListedConversations
+from gateway.store.records import Arrival, Pending, StoredConversation, Turn
 from tests.engines import engines
 
 ANN = Sender("1", "Ann", "ann")
@@ -82,6 +83,11 @@ async def add_background_message(
             connection, session, address, principal, text, attachments, event_id, note
         )
     )
+
+
+async def conversations_of(store: Store, channel: str) -> tuple[StoredConversation, ...]:
+    """The conversations of the channel, as people are shown them."""
+    return await store.conversation_page(ListedConversations((channel,)), 100)
 
 
 async def begin(store: Store, session: str = SESSION) -> Turn:

@@ -26,6 +26,7 @@ from gateway.lifecycle.retention import Retention, delete_old
 from gateway.media import FolderBlobs, Media
 from gateway.store import open_store
 from tests.engines import engines
+from tests.gateway.notes import conversations_of
 from tests.gateway.play import ELSEWHERE, PLACE, Play, inbound, playing, until
 
 BOB = Sender("8", "Bob")
@@ -248,7 +249,7 @@ async def test_a_backup_under_load_is_restored_with_every_picture(
     async with open_store(engines.url(elsewhere / "test.db")) as store:
         media = Media(FolderBlobs(elsewhere / "media"), store)
         seen = 0
-        for conversation in await store.conversations("memory"):
+        for conversation in await conversations_of(store, "memory"):
             for row in await store.rows(conversation.session):
                 for attachment in row.attachments:
                     assert await media.read(attachment) in [picture(number) for number in range(60)]

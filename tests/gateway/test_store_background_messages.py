@@ -22,6 +22,7 @@ from tests.gateway.notes import (
     SESSION,
     add_background_message,
     begin,
+    conversations_of,
     finish,
     first_words,
     left_behind,
@@ -127,7 +128,7 @@ async def test_a_background_result_is_not_listed_among_peoples_messages(store: S
 async def test_sessions_of_tasks_are_no_conversations(store: Store) -> None:
     await tell(store, "go")
     await delegate(store, turn := await begin(store), SESSION, CHILD, turn.id)
-    assert [each.session for each in await store.conversations("telegram")] == [SESSION]
+    assert [each.session for each in await conversations_of(store, "telegram")] == [SESSION]
     assert [session for session, _ in await store.direct_chats("telegram", ["1"])] == [SESSION]
     assert set((await left_behind(store)).sessions) == {SESSION, CHILD}
 
@@ -135,7 +136,7 @@ async def test_sessions_of_tasks_are_no_conversations(store: Store) -> None:
 async def test_a_chat_named_like_a_task_is_a_conversation(store: Store) -> None:
     place = Address("telegram", "bot", "w", "w1")
     await store.accept(message("hello", address=place), "telegram/bot/w/w1")
-    assert [each.title for each in await store.conversations("telegram")] == ["hello"]
+    assert [each.title for each in await conversations_of(store, "telegram")] == ["hello"]
 
 
 async def test_usage_of_a_task_counts_for_the_conversation_and_the_turn_that_a_person_began(store: Store) -> None:

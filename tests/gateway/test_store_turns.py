@@ -24,6 +24,7 @@ from tests.gateway.notes import (
     PICTURE,
     SESSION,
     begin,
+    conversations_of,
     finish,
     first_words,
     left_behind,
@@ -269,7 +270,7 @@ async def test_conversations_are_listed_with_the_beginning_of_their_first_messag
     await store.accept(message("let me in", address=Address("web", "web", "3")), "three", "no")
     await tell(store, "elsewhere")
     await begin(store, "two")
-    first, second = await store.conversations("web")
+    first, second = await conversations_of(store, "web")
     assert (first.session, first.address, first.running) == ("one", web, False)
     assert first.title.startswith("draw a cat xxx")
     assert len(first.title) <= 80

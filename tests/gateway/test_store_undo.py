@@ -22,6 +22,7 @@ from tests.gateway.notes import (
     PICTURE,
     SESSION,
     begin,
+    conversations_of,
     finish,
     first_words,
     left_behind,
@@ -208,16 +209,16 @@ async def test_a_conversation_is_listed_with_its_title(store: Store) -> None:
     await store.accept(message("draw a cat", address=web), "one")
     turn = await begin(store, "one")
     await store.set_title("one", "A cat\n drawn", turn.generation)
-    (listed,) = await store.conversations("web")
+    (listed,) = await conversations_of(store, "web")
     assert listed.title == "A cat drawn"
     await store.reset_session("one")
     await store.set_title("one", "Too late", turn.generation)
-    assert await store.conversations("web") == (), "nothing was said in it yet"
+    assert await conversations_of(store, "web") == (), "nothing was said in it yet"
     (earlier,) = await store.earlier("web")
     assert (earlier.title, earlier.generation) == ("draw a cat", turn.generation)
     await store.accept(message("draw a dog", address=web), "one")
-    (listed,) = await store.conversations("web")
+    (listed,) = await conversations_of(store, "web")
     assert listed.title == "draw a dog"
     await store.set_title("one", "In time")
-    (listed,) = await store.conversations("web")
+    (listed,) = await conversations_of(store, "web")
     assert listed.title == "In time"
