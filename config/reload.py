@@ -22,6 +22,7 @@ AT_START = (
     "web.url",
     "web.trusted_header",
     "web.trusted_proxies",
+    "web.trusted_case_sensitive",
     "logging.format",
     "telemetry.endpoint",
     "telemetry.headers",

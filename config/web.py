@@ -80,6 +80,11 @@ class WebSettings(Section):
         "send requests from there can sign in as anybody.",
         examples=[["127.0.0.1"]],
     )
+    trusted_case_sensitive: bool = Field(
+        default=False,
+        description="Whether names that differ in small and capital letters only are different people, as with subject "
+        "identifiers of OpenID Connect. By default they are one, as with e-mail addresses and user names.",
+    )
     allow: list[User] = Field(
         default_factory=list,
         description='Allowlist of people whom the proxy signs in, as its header names them, or "*" for all of them. '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from channels.address import Address
 
@@ -14,6 +14,11 @@ def session_key(address: Address) -> str:
     """One key per direct chat, group chat, thread or topic. Two addresses never share one."""
     parts = (address.channel, address.account, address.chat, *(() if address.thread is None else (address.thread,)))
     return "/".join(quote(part, safe="") for part in parts)
+
+
+def account_of(session: str) -> str:
+    """The account of the conversation with this key."""
+    return unquote(session.split("/", 2)[1])
 
 
 def person_key(channel: str, sender_id: str) -> str:

@@ -92,9 +92,10 @@ class SignedInCallers:
             return None
         account = found.sender.id
         is_admin = found.role == "admin"
-        own = f"{found.channel}:*" if is_admin else f"{found.channel}:{quote(account, safe='')}:*"
+        names = ("*",) if is_admin else tuple(f"{quote(each, safe='')}:*" for each in found.accounts)
+        own = tuple(f"{found.channel}:{name}" for name in names)
         scope: ApiKeyScope = "operate" if is_admin else "chat"
-        return Caller(found.sender, scope, (own,), channel=found.channel, account=account)
+        return Caller(found.sender, scope, own, channel=found.channel, account=account)
 
 
 class Guard:

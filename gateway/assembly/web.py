@@ -16,6 +16,7 @@ from gateway.app import Gateway
 from gateway.assembly.channels import WEB, Webhooks
 from gateway.assembly.events import Following
 from gateway.assembly.mcp import SignInLinks
+from gateway.inbound.proxy_names import ProxyNames
 from gateway.lifecycle.recent_log import RecentLog
 from gateway.log_context import About, work_is_about
 from gateway.signals.http_app import PATHS
@@ -75,6 +76,9 @@ async def site(
     """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Webhooks and those
     pages may come later."""
     follower = await following.follower()
+    if settings.trusted_header is not None:
+        known = {} if settings.trusted_case_sensitive else await gateway.store.accounts(WEB)
+        gateway.logins.proxy_names = ProxyNames(case_sensitive=settings.trusted_case_sensitive, known=known)
     always = await asyncio.to_thread(_page_and_apis, gateway, token, settings, follower, configuration, log)
     sign_in_pages: App | None = None
 

@@ -15,6 +15,7 @@ from channels.address import Address, Sender
 from channels.channel import Channel, ChannelError, GroupDirectory
 from gateway.inbound.access import AccessPolicy
 from gateway.inbound.memberships import Memberships
+from gateway.inbound.proxy_names import ProxyNames
 from gateway.outbound.notices import Notices
 from gateway.store.overview import Place
 from gateway.store.records import Command, LoginLink, WebSession
@@ -67,11 +68,13 @@ class LoginStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """A person of a channel, with the role that they have there now."""
+    """A person of a channel, with the role that they have there now. `accounts` are the ids of the person under which
+    there are conversations of theirs on the web channel, their own one first."""
 
     channel: str
     sender: Sender
     role: Role
+    accounts: tuple[str, ...] = ()
 
 
 class Logins:
@@ -83,6 +86,7 @@ class Logins:
     ) -> None:
         self.url = ""
         self.local_url = ""
+        self.proxy_names = ProxyNames()
         self._store = store
         self._access = access
         self._channels = channels
@@ -138,11 +142,12 @@ class Logins:
 
     def by_proxy(self, name: str) -> SignedIn | None:
         """The person whom a trusted proxy names; None if the settings do not admit them."""
-        sender = Sender(name, name)
+        accounts = self.proxy_names.ids(name)
+        sender = Sender(accounts[0], name)
         if not self._access.has_settings(WEB):
             return None
         role = self._access.current_role(WEB, sender, is_paired=False)
-        return None if role is None else SignedIn(WEB, sender, role)
+        return None if role is None else SignedIn(WEB, sender, role, accounts)
 
     async def conversations(self, channel: str, sender: str) -> tuple[str, ...]:
         """The sessions of the channel in which the person with this id has written: direct chats, and groups that they

@@ -14,6 +14,7 @@ from agent.decisions.external_tools import pending
 from agent.log import Call, Entry
 from agent.log_state import step_of, unresolved
 from channels.address import Address, Sender
+from gateway.sessions import account_of
 from gateway.store import delivery, logs
 from gateway.store.encoding import address_from_json, sender_from_json
 from gateway.store.reading import shown_title, turns_by_id
@@ -103,6 +104,10 @@ class Overview:
     undelivered: tuple[UndeliveredReply, ...]
     today: UsageTotals
 
+
+_accounts = select(sessions.c.key, sessions.c.last_at).where(
+    sessions.c.channel == bindparam("of_channel"), sessions.c.parent.is_(None)
+)
 
 ConversationState = Literal["running", "parked", "waiting", "idle"]
 """A turn runs, a turn waits for people, messages wait to be read, or nothing."""
@@ -195,6 +200,15 @@ def places(connection: Connection, keys: Collection[str]) -> dict[str, Place]:
         row.key: Place(address_from_json(row.address), " ".join((row.title or "").split()))
         for row in connection.execute(_places, {"keys": list(keys)})
     }
+
+
+def accounts(connection: Connection, channel: str) -> dict[str, datetime]:
+    """The accounts of the channel in which there are conversations, each with the time of the newest one."""
+    newest: dict[str, datetime] = {}
+    for key, last_at in connection.execute(_accounts, {"of_channel": channel}):
+        account = account_of(key)
+        newest[account] = max(last_at, newest.get(account, last_at))
+    return newest
 
 
 def _open_turns(connection: Connection, query: Select[Any]) -> tuple[OpenTurn, ...]:

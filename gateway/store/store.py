@@ -314,6 +314,7 @@ class Store:
     overview = reads(overview.overview)
     usage_by = reads(usage.usage_by)
     total_usage = reads(usage.total_usage)
+    accounts = reads(overview.accounts)
     costs_of_turns = reads(usage.costs_of_turns)
 
     # Outbox

@@ -117,6 +117,63 @@ async def test_each_person_has_conversations_of_their_own_and_an_admin_sees_all(
     assert ("Ann's secret" in history, "Bob's secret" in history) == (True, False)
 
 
+async def test_spellings_of_a_name_in_small_and_capital_letters_are_one_person(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with (
+        site(tmp_path, api, models) as control,
+        browser(control, "Ann@Example.com") as first,
+        browser(control, "ANN@EXAMPLE.COM") as second,
+        browser(control, "Zoe\u0308") as decomposed,
+        browser(control, "ZO\u00cb") as composed,
+        browser(control, "Zoe") as other,
+    ):
+        await write(first, "one", "Ann's secret")
+        await write(second, "two")
+        assert (
+            await seen_by(first) == await seen_by(second) == ["web:ann%40example.com:one", "web:ann%40example.com:two"]
+        )
+        assert "Ann's secret" in (await second.get("/api/v1/conversations/web:ann%40example.com:one/history")).text
+        assert (await first.get("/api/v1/session")).json()["name"] == "Ann@Example.com", "as the proxy says it"
+        await write(decomposed, "three")
+        assert await seen_by(composed) == ["web:zo%C3%AB:three"]
+        assert await seen_by(other) == [], "accents count"
+
+
+async def test_names_are_compared_exactly_where_the_settings_say_so(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with (
+        site(tmp_path, api, models, f"{web()}\ntrusted_case_sensitive = true") as control,
+        browser(control, "00uAbC") as one,
+        browser(control, "00uaBc") as other,
+    ):
+        await write(one, "mine", "a secret")
+        assert (await seen_by(one), await seen_by(other)) == (["web:00uAbC:mine"], [])
+
+
+async def test_people_keep_the_conversations_that_they_have_under_another_spelling(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    exact = f"{web()}\ntrusted_case_sensitive = true"
+    async with site(tmp_path, api, models, exact) as before:
+        for name, spelling in (("one", "Ann"), ("two", "ANN"), ("three", "Bob")):
+            async with browser(before, spelling) as person:
+                await write(person, name, f"said in {name}")
+    async with (
+        site(tmp_path, api, models) as control,
+        browser(control, "ann") as ann,
+        browser(control, "BOB") as bob,
+    ):
+        assert await seen_by(ann) == ["web:ANN:two", "web:Ann:one"]
+        assert await seen_by(bob) == ["web:Bob:three"]
+        assert "said in one" in (await ann.get("/api/v1/conversations/web:Ann:one/history")).text
+        assert (await write(ann, "again", to="web:Ann:one")).status_code == 200
+        assert (await write(ann, "again", to="web:Bob:three")).status_code == 404
+        await write(bob, "four")
+        assert await seen_by(bob) == ["web:Bob:four", "web:Bob:three"], "they go on under it"
+
+
 async def test_people_delete_their_own_and_have_no_copies_of_others(
     tmp_path: Path, models: ModelServer, api: BotApi
 ) -> None:
@@ -126,14 +183,14 @@ async def test_people_delete_their_own_and_have_no_copies_of_others(
         browser(control, "root@example.com") as admin,
     ):
         await write(guest, "one")
-        copied = await guest.post("/api/v1/conversations/web:Carol:one/fork", json={"name": "two"})
-        assert (copied.status_code, copied.json()["id"]) == (201, "web:Carol:two")
-        of_others = await admin.post("/api/v1/conversations/web:Carol:one/fork", json={"name": "mine"})
+        copied = await guest.post("/api/v1/conversations/web:carol:one/fork", json={"name": "two"})
+        assert (copied.status_code, copied.json()["id"]) == (201, "web:carol:two")
+        of_others = await admin.post("/api/v1/conversations/web:carol:one/fork", json={"name": "mine"})
         assert (of_others.status_code, of_others.json()["id"]) == (201, "web:root%40example.com:mine")
         assert (await guest.post("/api/v1/conversations/web:local:a/fork", json={})).status_code == 404
-        assert (await guest.delete("/api/v1/conversations/web:Carol:one")).status_code == 200
-        assert await seen_by(guest) == ["web:Carol:two"]
-        assert (await admin.delete("/api/v1/conversations/web:Carol:two")).status_code == 200
+        assert (await guest.delete("/api/v1/conversations/web:carol:one")).status_code == 200
+        assert await seen_by(guest) == ["web:carol:two"]
+        assert (await admin.delete("/api/v1/conversations/web:carol:two")).status_code == 200
         assert await seen_by(guest) == []
 
 
