@@ -17,6 +17,7 @@ from interject.client.models import (
     Call,
     Conversation,
     Decision,
+    Draining,
     Event,
     File,
     QueuedMessage,
@@ -25,6 +26,7 @@ from interject.client.models import (
     Session,
     Stopped,
     Tool,
+    Worker,
 )
 from interject.client.requests import file_url
 
@@ -34,6 +36,7 @@ __all__ = [
     "Call",
     "Conversation",
     "Decision",
+    "Draining",
     "Event",
     "File",
     "Interject",
@@ -45,5 +48,6 @@ __all__ = [
     "Stopped",
     "Tool",
     "Unreachable",
+    "Worker",
     "file_url",
 ]

@@ -14,7 +14,19 @@ import httpx
 
 from interject.client import requests
 from interject.client.errors import StillRunning, Unreachable, raise_for
-from interject.client.models import Conversation, Decision, Event, QueuedMessage, Run, Sent, Session, Stopped, Tool
+from interject.client.models import (
+    Conversation,
+    Decision,
+    Draining,
+    Event,
+    QueuedMessage,
+    Run,
+    Sent,
+    Session,
+    Stopped,
+    Tool,
+    Worker,
+)
 from interject.client.requests import MAX_WAIT, Ask
 from interject.client.streams import EventReader
 
@@ -173,6 +185,15 @@ class Interject(_Settings):
         """Decides an approval (`allow`), or chooses an option, counted from 0."""
         return self._do(requests.decide(decision, allow=allow, option=option))
 
+    def workers(self) -> list[Worker]:
+        """The processes that work on the database, the oldest first. For a key that may operate everything."""
+        return self._do(requests.workers())
+
+    def drain(self, worker: str) -> Draining:
+        """Ends the worker with this id after its running turns; others go on with what does not end. The last one that
+        works is not ended: `ApiError` with the code "last_worker". For a key that may operate everything."""
+        return self._do(requests.drain(worker))
+
     def read_file(self, url: str) -> bytes:
         """The bytes of a file, by its `url` in an answer."""
         return self._do(Ask("GET", url.removeprefix("/api/v1"), lambda response: response.content))
@@ -311,6 +332,12 @@ class AsyncInterject(_Settings):
 
     async def decide(self, decision: str, *, allow: bool | None = None, option: int | None = None) -> None:
         return await self._do(requests.decide(decision, allow=allow, option=option))
+
+    async def workers(self) -> list[Worker]:
+        return await self._do(requests.workers())
+
+    async def drain(self, worker: str) -> Draining:
+        return await self._do(requests.drain(worker))
 
     async def read_file(self, url: str) -> bytes:
         return await self._do(Ask("GET", url.removeprefix("/api/v1"), lambda response: response.content))

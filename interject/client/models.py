@@ -109,6 +109,31 @@ class QueuedMessage(_Model):
     text: str
 
 
+class Worker(_Model):
+    """A process that works on the database of the gateway. `state` is "works", "draining" or "dead"; `lease` is in
+    seconds, None where there can be only one worker. It runs `turns` of at most `room`, and listens on `connectors` for
+    all. `asked`: it is the one that has answered."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    since: datetime
+    state: str
+    lease: float | None
+    turns: int
+    room: int
+    connectors: list[str]
+    asked: bool
+
+
+class Draining(_Model):
+    """The worker takes nothing new, and ends after its `turns`."""
+
+    id: str
+    turns: int
+
+
 class Event(_Model):
     """An event of a stream; its other fields depend on its `type` (docs/reference/events.md). `id` is the last one to
     begin a later stream with. `data` are all fields as they were sent: some types have an `id` of another meaning."""

@@ -10,7 +10,18 @@ from urllib.parse import quote
 
 import httpx
 
-from interject.client.models import Conversation, Decision, QueuedMessage, Run, Sent, Session, Stopped, Tool
+from interject.client.models import (
+    Conversation,
+    Decision,
+    Draining,
+    QueuedMessage,
+    Run,
+    Sent,
+    Session,
+    Stopped,
+    Tool,
+    Worker,
+)
 
 T = TypeVar("T")
 
@@ -106,6 +117,14 @@ def events(conversation: str, last_id: str) -> Ask[None]:
     return Ask("GET", path, lambda _: None, headers={"Last-Event-ID": last_id} if last_id else {})
 
 
+def workers() -> Ask[list[Worker]]:
+    return Ask("GET", "/workers", _list_of(Worker, "workers"))
+
+
+def drain(worker: str) -> Ask[Draining]:
+    return Ask("POST", f"/workers/{quote(worker, safe='')}/drain", _one(Draining))
+
+
 def session() -> Ask[Session]:
     return Ask("GET", "/session", _one(Session))
 
@@ -119,7 +138,7 @@ def _at(conversation: str) -> str:
     return f"/conversations/{quote(conversation, safe='')}"
 
 
-M = TypeVar("M", Conversation, Decision, QueuedMessage, Run, Sent, Session, Stopped)
+M = TypeVar("M", Conversation, Decision, Draining, QueuedMessage, Run, Sent, Session, Stopped, Worker)
 
 
 def _one(kind: type[M]) -> Callable[[httpx.Response], M]:

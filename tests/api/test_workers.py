@@ -13,6 +13,7 @@ from config.load import load
 from gateway import VERSION
 from gateway.cli.workers import drain, show_workers
 from gateway.store import open_store
+from interject.client import ApiError, AsyncInterject, Draining, Interject
 from tests.api.conftest import Api, control_api
 from tests.api.test_keys import new_key
 from tests.api.test_operations import read
@@ -96,6 +97,41 @@ async def test_the_only_process_of_a_file_works_without_a_lease_and_is_not_drain
     assert worker["version"] == VERSION, "that of the program that runs, whatever is installed"
     assert (listed["worker"], listed["state"], listed["lease"]) == (worker["id"], "works", None)
     assert "SIGTERM" in said
+
+
+@pytest.mark.engines("postgresql")
+async def test_a_program_lists_the_workers_and_ends_one_with_the_client(
+    tmp_path: Path, models: ModelServer, api: BotApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = engines.url(tmp_path / "interject.db")
+    async with (
+        control_api(tmp_path, api, models, more=f'[store]\nurl = "{url}"\n') as control,
+        open_store(url, worker="other", lease=LEASE) as other,
+        AsyncInterject(control.url, control.token) as interject,
+    ):
+        own = control.built.gateway.store.worker
+
+        def ended_by_hand() -> tuple[list[str], Draining]:
+            with Interject(control.url, control.token) as blocking:
+                return [each.id for each in blocking.workers()], blocking.drain("other")
+
+        listed, draining = await asyncio.to_thread(ended_by_hand)
+        workers = await interject.workers()
+        beat = await other.beat(LEASE, 0, 0)
+        refused = []
+        for worker in (own, "nobody"):
+            with pytest.raises(ApiError) as refusal_of_client:
+                await interject.drain(worker)
+            refused.append((refusal_of_client.value.status, refusal_of_client.value.code))
+    assert (listed, draining.id, draining.turns) == ([own, "other"], "other", 0)
+    assert [(each.id, each.state, each.asked) for each in workers] == [
+        (own, "works", True),
+        ("other", "draining", False),
+    ]
+    assert beat is not None
+    assert beat.draining
+    assert refused == [(409, "last_worker"), (404, "worker_not_found")]
 
 
 @pytest.mark.parametrize("scope", ["chat", "operate"])
