@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import math
 from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,12 +18,21 @@ from agent.media import Attachment, MediaStore, NewFile
 from channels.message import BusyMode, DeclaredTool
 from channels.runs import CallResult
 from channels.web.parse import clean_name, clean_text
-from gateway.api.uploads import is_form, store_part
+from gateway.api.problems import Problem
+from gateway.api.uploads import drop_body, is_form, store_part
+from gateway.lifecycle.fair_slots import FairSlots
 
 MAX_FILES = 50
 MAX_RESULT_FILES = 20
 MAX_TEXT = 2_000_000
 """Characters."""
+
+LARGE = 1_000_000
+"""Bytes of a JSON message; larger ones are read for few callers at a time, one for each."""
+
+LARGE_AT_ONCE = 2
+LARGE_WAIT = 60.0
+"""Seconds for which a large message waits until it is read."""
 
 CLIENT_ID = r"^[A-Za-z0-9_-]{8,64}$"
 
@@ -77,20 +89,57 @@ class NewMessage(BaseModel, extra="forbid"):
 
 @dataclass(frozen=True, slots=True)
 class GivenMessage:
-    """`uploads` are the files of a form, which are stored."""
+    """`files` are those of the message in their order, stored, or named as what is stored; `body` has none."""
 
     body: NewMessage
-    uploads: tuple[Attachment, ...] = ()
+    files: tuple[Attachment | StoredFile, ...] = ()
 
 
 _TOOLS = TypeAdapter(list[Tool])
 
 
-async def read_message(request: Request, media: MediaStore) -> GivenMessage:
-    """The files of a form go through temporary files into the media store. Raises `pydantic.ValidationError`, and
-    `agent.media.MediaError`."""
-    if not is_form(request):
-        return GivenMessage(NewMessage.model_validate_json(await request.body()))
+class MessageBodies:
+    """Reads messages from requests. A form goes through temporary files; JSON is in memory as a whole while it is read,
+    with its files in base64, so large JSON is read for `LARGE_AT_ONCE` callers at a time."""
+
+    def __init__(self) -> None:
+        self._large = FairSlots(LARGE_AT_ONCE, 1)
+
+    async def read(self, request: Request, media: MediaStore, caller: str) -> GivenMessage:
+        """Stores the files. Raises `Problem`, `pydantic.ValidationError`, and `agent.media.MediaError`."""
+        if is_form(request):
+            return await _read_form(request, media)
+        if _declared_size(request) <= LARGE:
+            return await _read_json(request, media)
+        async with AsyncExitStack() as reading:
+            try:
+                async with asyncio.timeout(LARGE_WAIT):
+                    await reading.enter_async_context(self._large.hold(caller))
+            except TimeoutError:
+                await drop_body(request)
+                detail = "Other large messages are being read. Send this one again, or upload its files before."
+                raise Problem(429, "too_many_requests", detail, retry_after=5) from None
+            return await _read_json(request, media)
+
+
+async def _read_json(request: Request, media: MediaStore) -> GivenMessage:
+    # A request that keeps its body would keep it until the run has ended.
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+    body = NewMessage.model_validate_json(raw)
+    del raw
+    files: list[Attachment | StoredFile] = []
+    for each in body.files:
+        if isinstance(each, NewFileBody):
+            new = each.new()
+            files.append(await media.put(new.data, new.name))
+        else:
+            files.append(each)
+    return GivenMessage(body.model_copy(update={"files": []}), tuple(files))
+
+
+async def _read_form(request: Request, media: MediaStore) -> GivenMessage:
     async with request.form(max_files=MAX_FILES, max_part_size=MAX_TEXT) as form:
         fields: dict[str, Any] = {
             name: value for name, value in form.items() if isinstance(value, str) and name != "files"
@@ -99,6 +148,12 @@ async def read_message(request: Request, media: MediaStore) -> GivenMessage:
             fields["tools"] = _TOOLS.validate_json(fields["tools"])
         body = NewMessage.model_validate(fields, by_alias=True)
         return GivenMessage(body, tuple([await store_part(media, each) for each in _uploads(form)]))
+
+
+def _declared_size(request: Request) -> float:
+    """In bytes; infinite for a body that comes in chunks."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else math.inf
 
 
 def _uploads(form: FormData) -> Iterable[UploadFile]:

@@ -15,8 +15,16 @@ from pydantic import BaseModel, Field, TypeAdapter
 from agent.media import Attachment
 from channels.message import STORED, FileRef, InboundMessage, Receipt
 from channels.web.parse import BadPost, Post, clean_name, parse
-from gateway.api.bodies import CLIENT_ID, MAX_TEXT, GivenMessage, NewMessage, StoredFile, declared, message_schema
-from gateway.api.bodies import read_message as read_body
+from gateway.api.bodies import (
+    CLIENT_ID,
+    MAX_TEXT,
+    GivenMessage,
+    MessageBodies,
+    NewMessage,
+    StoredFile,
+    declared,
+    message_schema,
+)
 from gateway.api.caller import Caller, Writer
 from gateway.api.places import WEB, Place, find_place_to_write
 from gateway.api.problems import Problem
@@ -53,6 +61,7 @@ class Command(BaseModel, extra="forbid"):
 
 def router(gateway: Gateway) -> APIRouter:
     routes = APIRouter(tags=["messages"])
+    bodies = MessageBodies()
 
     async def send(
         caller: Caller, request: Request, place: Place, given: GivenMessage, wait: float, until: Until
@@ -71,7 +80,7 @@ def router(gateway: Gateway) -> APIRouter:
         """Sends a message, as JSON or as a form with files. A conversation `web:local:NAME` that does not exist begins
         with it."""
         place = await find_place_to_write(gateway, caller, conversation)
-        return await send(caller, request, place, await read_body(request, gateway.media), wait, until)
+        return await send(caller, request, place, await bodies.read(request, gateway.media, caller.actor), wait, until)
 
     @routes.post("/conversations/{conversation}/steer", openapi_extra=message_schema())
     async def steer(
@@ -79,7 +88,7 @@ def router(gateway: Gateway) -> APIRouter:
     ) -> Sent:
         """Sends a message that the running turn reads at once, whatever is set there."""
         place = await find_place_to_write(gateway, caller, conversation)
-        given = await read_body(request, gateway.media)
+        given = await bodies.read(request, gateway.media, caller.actor)
         given = replace(given, body=given.body.model_copy(update={"busy": "steer", "as_": "message"}))
         return await send(caller, request, place, given, wait, until)
 
@@ -159,15 +168,11 @@ def _message(
 
 
 async def _files_of(gateway: Gateway, place: Place, given: GivenMessage) -> tuple[Attachment, ...]:
-    """The stored files of the message, in their order. Raises `agent.media.MediaError`."""
+    """The stored files of the message, in their order. Raises `Problem`."""
     files: list[Attachment] = []
-    for each in given.body.files:
-        if isinstance(each, StoredFile):
-            files.append(await _known_file(gateway, place, each))
-        else:
-            new = each.new()
-            files.append(await gateway.media.put(new.data, new.name))
-    return (*files, *given.uploads)
+    for each in given.files:
+        files.append(await _known_file(gateway, place, each) if isinstance(each, StoredFile) else each)
+    return tuple(files)
 
 
 async def _known_file(gateway: Gateway, place: Place, file: StoredFile) -> Attachment:

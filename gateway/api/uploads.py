@@ -55,10 +55,15 @@ async def _store_body(request: Request, media: MediaStore, name: str) -> Attachm
     try:
         return await media.put_stream(request.stream(), name)
     except FileTooLarge:
-        async for _ in request.stream():
-            # A client that is still sending would not get the answer. The limit of requests holds here too.
-            pass
+        await drop_body(request)
         raise
+
+
+async def drop_body(request: Request) -> None:
+    """Reads what is still to come: a client that is still sending would not get the answer. The limit of requests holds
+    here too."""
+    async for _ in request.stream():
+        pass
 
 
 async def store_part(media: MediaStore, file: UploadFile) -> Attachment:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from gateway.api.limits import UPLOAD_LIMIT
 from gateway.media.media import MAX_BYTES
 from tests.api.conftest import control_api
 from tests.api.test_messages import send
@@ -172,3 +176,63 @@ async def test_the_files_of_a_message_that_was_refused_can_be_sent_again(
         refused = await control.client.post("/conversations/web:local:one/messages", data=form, files=files)
         assert refused.json()["state"] == "refused", refused.text
         assert (await control.client.get(URL)).content == WORDS
+
+
+MESSAGES = "/conversations/web:local:one/messages"
+
+
+def large_message(number: int) -> bytes:
+    """JSON of a message with a file of 1.5 MB."""
+    data = base64.b64encode(bytes(1_500_000)).decode()
+    return json.dumps(
+        {"client_id": f"large-{number:03}", "text": f"read {number}", "files": [{"name": "much.bin", "data": data}]}
+    ).encode()
+
+
+async def test_large_messages_in_json_are_read_one_after_the_other_and_small_ones_meanwhile(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Read."))
+    gate, begun = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        body = large_message(1)
+        yield body[:MEGABYTE]
+        begun.set()
+        await gate.wait()
+        yield body[MEGABYTE:]
+
+    async with control_api(tmp_path, api, models) as control:
+        first = asyncio.ensure_future(control.client.post(MESSAGES, content=slowly()))
+        await begun.wait()
+        # The gateway reads it when it has answered what came after it.
+        await control.client.get("/session")
+        second = asyncio.ensure_future(control.client.post(MESSAGES, content=large_message(2)))
+        small = await send(control.client, "small")
+        assert small["result"]["state"] == "completed"
+        assert not second.done()
+        gate.set()
+        answers = [await first, await second]
+    assert [(each.status_code, each.json()["state"]) for each in answers] == [(200, "accepted")] * 2
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_is_sent_if_its_client_asks(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        address = urlsplit(control.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = (
+            f"POST /api/v1{MESSAGES} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {control.token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {UPLOAD_LIMIT + 1}\r\nExpect: 100-continue\r\n\r\n"
+        )
+        writer.write(head.encode())
+        async with asyncio.timeout(30):
+            status = await reader.readline()
+            body = await reader.read()
+        writer.close()
+        fits = await control.client.post(MESSAGES, content=large_message(3), headers={"Expect": "100-continue"})
+    assert status.split()[1] == b"413"
+    assert b'"code":"too_large"' in body
+    assert b"the limit is 100,000,000" in body
+    assert fits.status_code == 200

@@ -30,7 +30,7 @@ from channels.web.channel import WebChannel
 from channels.web.http_app import app
 from channels.web.parse import OWNER, Post, parse, parse_address
 from gateway.api import events
-from gateway.api.bodies import read_message
+from gateway.api.bodies import MessageBodies
 from gateway.api.broadcast import Broadcast, Missed, Watcher
 from gateway.api.caller import Caller
 from gateway.api.conversations import Conversation, Conversations, Deleted
@@ -281,9 +281,13 @@ def _api(gateway: Gateway, upload_limit: int, newest: int) -> FastAPI:
 
     @routes.post("/conversations/{id}/messages")
     async def post(id: str, request: Request) -> Sent:
-        given = await read_message(request, gateway.media)
+        given = await MessageBodies().read(request, gateway.media, "")
         message = parse(
-            Post(given.body.client_id, given.body.text, given.uploads),
+            Post(
+                given.body.client_id,
+                given.body.text,
+                tuple(each for each in given.files if isinstance(each, Attachment)),
+            ),
             parse_address("web", _chat(id)),
             datetime.now(UTC),
         )
