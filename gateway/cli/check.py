@@ -29,6 +29,7 @@ from gateway.cli.checks.names import listed_roles, resolved_names
 from gateway.cli.checks.own_tools import check_own_tools
 from gateway.cli.checks.result import TIMEOUT, CheckResult
 from gateway.cli.checks.secrets import readable_secrets
+from gateway.cli.checks.several_workers import not_shared
 from gateway.cli.checks.sign_in import sign_in_by_proxy, sign_in_warnings
 from gateway.cli.checks.skills import check_skills
 from gateway.cli.checks.upgrade import check_upgrade
@@ -57,7 +58,7 @@ def _summary(configuration: Configuration, running: ShellPolicy) -> str:
     settings = configuration.settings
     web = f"http://{settings.web.host}:{settings.web.port}" if settings.web.enabled else "off"
     warnings = [warning for warning in (exposure(settings.web), readable_secrets(configuration)) if warning]
-    warnings += [*sign_in_warnings(settings, running), *unreachable_routes(settings)]
+    warnings += [*sign_in_warnings(settings, running), *unreachable_routes(settings), *not_shared(configuration)]
     lines = [
         f"The configuration is valid ({configuration.file or 'no file, defaults only'}).",
         f"  model: {settings.agent.model}",

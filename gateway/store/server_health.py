@@ -11,6 +11,9 @@ OLDEST_VERSION = 13
 """The oldest major version that the store works with: it asks whether a transaction was committed by its number,
 `pg_current_xact_id`, https://www.postgresql.org/docs/13/functions-info.html"""
 
+BUS_CONNECTIONS = 2
+"""Those of a worker for notifications, beside those of its store."""
+
 LONG = 300.0
 """Seconds after which a transaction is too long."""
 

@@ -8,7 +8,7 @@ from config.settings import Settings
 from gateway.cli.checks.result import CheckResult
 from gateway.store.errors import StoreError
 from gateway.store.read_only import snapshot
-from gateway.store.server_health import OLDEST_VERSION, server_health
+from gateway.store.server_health import BUS_CONNECTIONS, OLDEST_VERSION, server_health
 from gateway.store.urls import database_url
 
 
@@ -16,7 +16,10 @@ def check_database(settings: Settings) -> Iterator[CheckResult]:
     """Nothing for a file, which the start makes."""
     if settings.store.file is not None:
         return
+    from gateway.store.postgres import CONNECTIONS
     from gateway.store.postgres_database import shown
+
+    needed = CONNECTIONS + BUS_CONNECTIONS
 
     try:
         url = database_url(settings.store.url)
@@ -33,5 +36,10 @@ def check_database(settings: Settings) -> Iterator[CheckResult]:
     elif not found.may_create:
         text = f"{place}: the user may not create tables. Run GRANT CREATE ON SCHEMA public TO its user, as the owner"
         yield CheckResult("database", False, text)
+    elif found.connections < needed:
+        text = f"{place} allows {found.connections} connections, and a worker takes {needed}. Raise its max_connections"
+        yield CheckResult("database", False, text)
     else:
-        yield CheckResult("database", True, f"{place}; its user may create tables")
+        rights = "its user may create tables"
+        free = f"{found.free} of {found.connections} connections are free, and a worker takes {needed}"
+        yield CheckResult("database", True, f"{place}; {rights}; {free}")

@@ -12,11 +12,11 @@ from gateway.store.errors import StoreError
 from gateway.store.postgres_database import shown
 from gateway.store.read_only import snapshot
 from gateway.store.schema_support import schema_or_none
-from gateway.store.server_health import LONG, OLDEST_VERSION, ServerHealth, server_health
+from gateway.store.server_health import BUS_CONNECTIONS, LONG, OLDEST_VERSION, ServerHealth, server_health
 from gateway.store.urls import database_url
 
-CONNECTIONS = postgres.CONNECTIONS + 2
-"""What a gateway takes; two are the bus's."""
+CONNECTIONS = postgres.CONNECTIONS + BUS_CONNECTIONS
+"""What a gateway takes."""
 
 SLOW = 0.02
 """Seconds for a question without work; each message needs some ten of them, one after another."""

@@ -12,6 +12,7 @@ from gateway.assembly.web import exposure
 from gateway.cli.check import check_files
 from gateway.cli.checks.agents import unreachable_routes
 from gateway.cli.checks.secrets import readable_secrets
+from gateway.cli.checks.several_workers import not_shared
 from gateway.cli.checks.sign_in import sign_in_by_proxy, sign_in_warnings
 from gateway.cli.doctor.finding import Finding
 from gateway.cli.doctor.servers import as_finding
@@ -28,6 +29,10 @@ def check_settings(configuration: Configuration) -> Iterator[Finding]:
         yield Finding("sign-in", "ok", signs_in)
         for warning in sign_in_warnings(settings, asyncio.run(shell_policy(configuration))):
             yield Finding("sign-in", "warning", *_parts(warning, "people reach what is not theirs, or are refused"))
+    for warning in not_shared(configuration):
+        yield Finding(
+            "several workers", "warning", *_parts(warning, "workers need the same files, and the same patience")
+        )
     for route in unreachable_routes(settings):
         yield Finding("routes", "warning", route, "its agent never answers", "put it before the route that covers it")
     if names := unpriced(settings):
