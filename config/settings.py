@@ -182,6 +182,13 @@ class AgentSettings(AgentSection):
         ge=1,
         description="Maximum number of turns that run at the same time; other conversations are queued.",
     )
+    max_running_turns_total: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum number of turns that all workers of a PostgreSQL database together run at the same time; "
+        "other conversations are queued. Without it each worker has only its own limit.",
+        examples=[1000],
+    )
     tell_when_waiting: int = Field(
         default=20,
         ge=1,

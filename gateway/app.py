@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Container, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from agent.toolset import Toolset
 from channels.address import Sender
 from channels.channel import Channel, NotStored
 from channels.message import InboundMessage, Receipt
-from gateway.bus import Bus, HistoryChanged, LocalBus, TitleChanged
+from gateway.bus import Bus, BusClosed, HistoryChanged, LocalBus, TitleChanged, TurnEnded, TurnParked
 from gateway.inbound.access import AccessPolicy, ChannelAccess
 from gateway.inbound.access_changes import AccessChanges
 from gateway.inbound.access_commands import AccessCommands
@@ -123,16 +123,17 @@ def no_price(request: Request, model: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class GatewayOptions:
-    """`max_running_turns` run at once, and have `shutdown_grace` seconds to end when the gateway stops. People are told
-    when `waiting_notice_at` messages are queued; one person's messages beyond `messages_per_minute` are refused.
-    `debounce` are the seconds without another message after which an idle conversation is answered, by channel.
-    After `file_wait` seconds a message is read without the files that are not here yet.
-    Replies do not stream on the channels `unstreamed`; `reply_options` are by channel, `delivery` says how long it is
-    tried to show them. A conversation may choose one of `models`. On the channels `topics`, what a place says of itself
-    is added to the instructions of turns there.
+    """`max_running_turns` run at once, `max_running_turns_total` on all workers together (None: any number), and have
+    `shutdown_grace` seconds to end when the gateway stops. People are told when `waiting_notice_at` messages are
+    queued; one person's messages beyond `messages_per_minute` are refused. `debounce` are the seconds without another
+    message after which an idle conversation is answered, by channel. After `file_wait` seconds a message is read
+    without the files that are not here yet. Replies do not stream on the channels `unstreamed`; `reply_options` are by
+    channel, `delivery` says how long it is tried to show them. A conversation may choose one of `models`. On the
+    channels `topics`, what a place says of itself is added to the instructions of turns there.
     """
 
     max_running_turns: int = 500
+    max_running_turns_total: int | None = None
     shutdown_grace: float = 0.0
     waiting_notice_at: int = 20
     messages_per_minute: int | None = None
@@ -272,6 +273,8 @@ class Gateway:
                 mcp.prepare,
             ),
             max_running=options.max_running_turns,
+            max_running_total=options.max_running_turns_total,
+            observations=self._observations,
             grace=options.shutdown_grace,
         )
         self.dispatcher.hands_over = lease is not None
@@ -373,7 +376,7 @@ class Gateway:
         self._attachments.read_file = new.read_file
         self._replies.options = options.reply_options
         self.delivery.whole = options.unstreamed
-        self.dispatcher.limit(options.max_running_turns)
+        self.dispatcher.limit(options.max_running_turns, options.max_running_turns_total)
         self.background.use(options.background)
         self.receiver.waiting_notice_at = options.waiting_notice_at
         self.receiver.rate.per_minute = options.messages_per_minute
@@ -496,12 +499,17 @@ class Gateway:
             group.create_task(supervised(self.deletion.watch))
             if self.store.is_shared:
                 group.create_task(supervised(partial(self._histories.follow, self.bus)))
+                group.create_task(supervised(self._follow_room))
             for service in services:
                 group.create_task(supervised(service))
 
     def running_turns(self) -> tuple[int, int]:
         """How many turns run here, and how many may."""
         return self.dispatcher.running_turns()
+
+    def is_lease_valid(self) -> bool | None:
+        """Whether others still take this worker for alive; None where there are no others."""
+        return None if self._lease is None else self._lease.is_current()
 
     async def look(self) -> None:
         """Goes on with what other workers have left, stops what the store says, and follows sign-ins. Raises
@@ -513,6 +521,7 @@ class Gateway:
             self.dispatcher.stop(session, before=sys.maxsize, reason=reason)
         for session in await self.store.own_unread():
             self.dispatcher.hear(session)
+        self.dispatcher.look_for_room()
         await self.mcp.look()
 
     def drain(self) -> None:
@@ -552,6 +561,14 @@ class Gateway:
                 self._new_channels = set()
             await self._identities.look_up(tuple(self.channels.values()))
             await self._role_changes.check()
+
+    async def _follow_room(self) -> None:
+        """Turns that end or park at other workers leave room for those that wait here."""
+        async with self.bus.subscribe(None, TurnEnded, TurnParked) as settled:
+            with suppress(BusClosed):
+                while True:
+                    await settled.changed()
+                    self.dispatcher.look_for_room()
 
     async def _resume(self, pending: records.Pending) -> None:
         """Replies first, so that they come before new ones; then commands, so that a stop takes effect before the turn

@@ -68,7 +68,23 @@ class ChannelFailed:
     seconds: float
 
 
-Observation = MessageReceived | ReplyDelivered | ReplyDelayed | RateLimited | ChannelFailed
+@dataclass(frozen=True, slots=True)
+class TurnAdopted:
+    """This worker goes on with a turn of one that is gone."""
+
+    turn: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnHandedOver:
+    """This worker has left a turn between two steps to the others."""
+
+    turn: str
+
+
+Observation = (
+    MessageReceived | ReplyDelivered | ReplyDelayed | RateLimited | ChannelFailed | TurnAdopted | TurnHandedOver
+)
 
 
 def unwatched(observation: Observation) -> None:
@@ -144,6 +160,14 @@ class Observations:
             self._tell(
                 HookContext(channel=channel), "ChannelFailed", {"problem": problem, "seconds": round(seconds, 1)}
             )
+
+    def adopted(self, turn: str) -> None:
+        """Hooks are not told: the turn says it."""
+        self._watch(TurnAdopted(turn))
+
+    def handed_over(self, turn: str) -> None:
+        """Hooks are not told: the turn goes on."""
+        self._watch(TurnHandedOver(turn))
 
     def _tell(self, context: HookContext, event: str, about: dict[str, Any]) -> None:
         self.hooks.observe(context, json.loads(self._mask(json.dumps({"event": event, **about}))))

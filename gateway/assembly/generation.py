@@ -146,6 +146,7 @@ def _options(settings: Settings, models: Mapping[str, Model], hooks: Hooks) -> G
     }
     return GatewayOptions(
         max_running_turns=agent.max_running_turns,
+        max_running_turns_total=agent.max_running_turns_total,
         shutdown_grace=agent.shutdown_grace,
         waiting_notice_at=agent.tell_when_waiting,
         messages_per_minute=limits.messages_per_minute,

@@ -143,4 +143,5 @@ async def _state(gateway: Gateway) -> State:
         {state: states[state] for state in get_args(WorkerState)} if workers else {},
         next((each.left for each in workers if each.id == gateway.store.worker), None),
         gateway.channel_connections(),
+        gateway.is_lease_valid(),
     )

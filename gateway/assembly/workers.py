@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from socket import gethostname
 
 from config.store import StoreSettings
-from gateway.bus import Bus, BusEvent, LocalBus
+from gateway import VERSION
+from gateway.bus import Bus, BusEvent, LocalBus, NotificationArrived
 from gateway.lifecycle.connectors import Connectors, StoredConnectors
 from gateway.lifecycle.worker_lease import WorkerLease
 from gateway.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class Workers:
 
 @asynccontextmanager
 async def join_workers(
-    store: Store, settings: StoreSettings, watch: Callable[[BusEvent], None]
+    store: Store, settings: StoreSettings, watch: Callable[[BusEvent | NotificationArrived], None]
 ) -> AsyncIterator[Workers]:
     """This process as a worker of the database, from now on. `watch` is told of its events. Raises `StoreError`."""
     if not store.is_shared:
@@ -33,6 +38,7 @@ async def join_workers(
     from gateway.bus.postgres import PostgresBus  # loads the driver
 
     async with WorkerLease(store, seconds=settings.lease) as lease:
+        log.info("worker %s joined: host %s, version %s", store.worker, gethostname(), VERSION)
 
         def look_again() -> None:
             lease.look_again()

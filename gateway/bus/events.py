@@ -111,6 +111,14 @@ class Lagged:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class NotificationArrived:
+    """A notification of this worker has come back to it, so many seconds after there was something to tell. Told to
+    who watches the bus only."""
+
+    seconds: float
+
+
 BusEvent = (
     MessageAccepted
     | MessagesChanged

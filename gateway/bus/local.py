@@ -20,7 +20,7 @@ BACKLOG = 1000
 """Unread events that a subscription holds."""
 
 
-def unwatched(event: BusEvent) -> None:
+def unwatched(event: object) -> None:
     """For a bus that only its subscribers watch."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from gateway.bus.events import TurnProgress
 from gateway.bus.wire import Happened, Message, merged
 
@@ -16,6 +18,8 @@ class Outgoing:
         self._waiting: dict[str, list[Message]] = {}
         self._urgent: dict[str, None] = {}
         self._count = 0
+        self.urgent_since: float | None = None
+        """When the first of what is urgent came, in monotonic seconds; None while nothing is."""
         self.lost = False
         """Whether messages were dropped since this was set to False."""
 
@@ -38,11 +42,13 @@ class Outgoing:
             waiting[-1] = one
         if not (isinstance(message, Happened) and isinstance(message.event, TurnProgress)):
             self._urgent[message.session] = None
+            if self.urgent_since is None:
+                self.urgent_since = time.monotonic()
 
     def take(self, *, all: bool) -> list[Message]:
         """Removes and returns what is urgent, or all."""
         sessions = list(self._waiting if all else self._urgent)
-        self._urgent = {}
+        self._urgent, self.urgent_since = {}, None
         taken = [message for session in sessions for message in self._waiting.pop(session)]
         self._count -= len(taken)
         return taken

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 EVERYTHING = ""
+
+Heard = Literal["next", "gap", "known"]
+"""`gap`: earlier notifications of the worker have not arrived. `known`: it has arrived before, or it was missed before
+and what it says was looked for then."""
 
 
 @dataclass(slots=True)
@@ -29,13 +34,16 @@ class Peers:
         """Whether there is another worker."""
         return bool(self._peers)
 
-    def heard(self, worker: str, number: int) -> bool:
-        """Notes a notification; False if earlier ones of this worker have not arrived."""
+    def heard(self, worker: str, number: int) -> Heard:
+        """Notes a notification."""
         now = time.monotonic()
         peer = self._peers.setdefault(worker, _Peer(0, now))
+        peer.heard_at = now
+        if number <= peer.number:
+            return "known"
         is_next = number == peer.number + 1
-        peer.number, peer.heard_at = number, now
-        return is_next
+        peer.number = number
+        return "next" if is_next else "gap"
 
     def note_watch(self, worker: str, session: str) -> bool:
         """The worker watches the session, `EVERYTHING` for all; whether that is new."""

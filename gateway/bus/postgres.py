@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import psycopg
 
 from channels.message import InboundMessage, Receipt
 from gateway.bus import wire
 from gateway.bus.bus import MessageReceiver, Subscription, TurnDispatcher
-from gateway.bus.events import BusEvent, Lagged, TurnEnded, TurnParked, TurnProgress
+from gateway.bus.events import BusEvent, Lagged, NotificationArrived, TurnEnded, TurnParked, TurnProgress
 from gateway.bus.local import BACKLOG, LocalBus, unwatched
 from gateway.bus.notifications import Notifications
 from gateway.bus.outgoing import Outgoing
@@ -45,6 +45,9 @@ LAST_WORDS = 1.0
 WATCHES = 20
 """Sessions that one message names."""
 
+MAX_ON_THE_WAY = 1_000
+"""Notifications of which it is remembered when there was something to tell, until they arrive."""
+
 SETTLED_FOR = 30.0
 MAX_SETTLED = 5_000
 """For so many seconds a worker remembers that a turn has ended or parked here, and so many of them."""
@@ -52,6 +55,18 @@ MAX_SETTLED = 5_000
 
 def unasked(connector: str) -> None:
     """Nothing can be asked for."""
+
+
+class Transport(Protocol):
+    """Carries notifications to all workers, also to the one that sends them; see `Notifications`."""
+
+    async def listen(self) -> None: ...
+    async def send(self, payloads: Sequence[str]) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class Connect(Protocol):
+    def __call__(self, url: str, *, listening: Callable[[], None], heard: Callable[[str], None]) -> Transport: ...
 
 
 class PostgresBus:
@@ -62,26 +77,30 @@ class PostgresBus:
         url: str,
         worker: str,
         *,
-        watch: Callable[[BusEvent], None] = unwatched,
+        watch: Callable[[BusEvent | NotificationArrived], None] = unwatched,
         look_again: Callable[[], None],
         asked: Callable[[str], None] = unasked,
         backlog: int = BACKLOG,
         renewal: float = RENEWAL,
+        connect: Connect = Notifications,
     ) -> None:
         """`worker` is this process's name in the store. `watch` is told of this process's own events, as in
-        `LocalBus`. `look_again` is called when notifications may have been lost, and every `renewal` seconds; it never
-        waits and never raises. `asked` is called with each connector that another worker asks this one for."""
+        `LocalBus`, and how long notifications take. `look_again` is called when notifications may have been lost, and
+        every `renewal` seconds; it never waits and never raises. `asked` is called with each connector that another
+        worker asks this one for. `connect` makes what carries notifications."""
         self._worker = worker
         self._look_again = look_again
         self._asked = asked
         self._renewal = renewal
+        self._watch = watch
         self._local = LocalBus(backlog=backlog, watch=watch)
         self._dispatcher: TurnDispatcher | None = None
-        self._notifications = Notifications(url, listening=self._begin_listening, heard=self._heard)
+        self._notifications = connect(url, listening=self._begin_listening, heard=self._heard)
         self._outgoing = Outgoing()
         self._signal = asyncio.Event()
         self._listening = asyncio.Event()
         self._sent = 0
+        self._on_the_way: OrderedDict[int, float] = OrderedDict()
         self._peers = Peers(forget_after=4 * renewal)
         self._watched: Counter[str] = Counter()
         self._settled: dict[str, float] = {}
@@ -205,6 +224,7 @@ class PostgresBus:
 
     async def _send_due(self, *, all: bool) -> None:
         """Raises `psycopg.Error`; what was due is then lost, which the others notice by its numbers."""
+        since = self._outgoing.urgent_since
         messages = self._outgoing.take(all=all)
         if self._outgoing.lost:
             self._outgoing.lost = False
@@ -212,6 +232,10 @@ class PostgresBus:
         texts = [text for message in messages for text in wire.texts(message)]
         payloads = list(wire.payloads(self._worker, self._sent + 1, texts))
         self._sent += len(payloads)
+        if since is not None:
+            self._on_the_way[self._sent] = since
+            while len(self._on_the_way) > MAX_ON_THE_WAY:
+                self._on_the_way.popitem(last=False)
         if payloads:
             await self._notifications.send(payloads)
 
@@ -246,6 +270,7 @@ class PostgresBus:
     def _begin_listening(self) -> None:
         again = self._listening.is_set()
         self._listening.set()
+        self._on_the_way.clear()
         self._peers.renew()
         self._tell(wire.Hello(new=True))
         if again:
@@ -261,9 +286,15 @@ class PostgresBus:
 
     def _heard(self, payload: str) -> None:
         notification = wire.read(payload)
-        if self._closed or notification is None or notification.sender == self._worker:
+        if self._closed or notification is None:
             return
-        if not self._peers.heard(notification.sender, notification.number):
+        if notification.sender == self._worker:
+            self._note_arrival(notification.number)
+            return
+        heard = self._peers.heard(notification.sender, notification.number)
+        if heard == "known":
+            return
+        if heard == "gap":
             self._catch_up()
         for message in notification.messages:
             try:
@@ -271,6 +302,13 @@ class PostgresBus:
             except Exception:
                 # It affects this message only.
                 log.exception("session %s: a message of another worker failed", message.session)
+
+    def _note_arrival(self, number: int) -> None:
+        """A notification of this worker, which comes back when the others get it: no clock is compared with that of
+        another machine."""
+        since = self._on_the_way.pop(number, None)
+        if since is not None:
+            self._watch(NotificationArrived(time.monotonic() - since))
 
     def _act(self, sender: str, message: wire.Message) -> None:
         match message:

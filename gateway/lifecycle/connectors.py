@@ -171,7 +171,7 @@ class StoredConnectors:
 
     async def try_take(self, name: str) -> HeldLease | None:
         if (lease := self._held.get(name)) is None and (lease := await self._try(name)) is not None:
-            log.info("%s: this worker holds this", name)
+            log.info("%s: worker %s holds this from now on", name, self._store.worker)
         return lease if lease is not None and lease.is_held() else None
 
     @asynccontextmanager
@@ -211,6 +211,9 @@ class StoredConnectors:
             await self._release(name)
         except StoreError as error:
             log.warning("%s: other workers get this only once this one has ended: %s", name, error)
+        else:
+            if self._store.is_shared and not name.startswith(TURN):
+                log.info("%s: worker %s has handed this over", name, self._store.worker)
 
     async def _release(self, name: str) -> None:
         self._unreleased.add(name)

@@ -19,8 +19,24 @@ from agent.log import (
     ModelAnswered,
 )
 from agent.models.measuring import ModelCalled
-from gateway.bus.events import MessageAccepted, MessagesChanged, TurnEnded, TurnParked, TurnProgress, TurnStarted
-from gateway.observations import ChannelFailed, MessageReceived, RateLimited, ReplyDelayed, ReplyDelivered
+from gateway.bus.events import (
+    MessageAccepted,
+    MessagesChanged,
+    NotificationArrived,
+    TurnEnded,
+    TurnParked,
+    TurnProgress,
+    TurnStarted,
+)
+from gateway.observations import (
+    ChannelFailed,
+    MessageReceived,
+    RateLimited,
+    ReplyDelayed,
+    ReplyDelivered,
+    TurnAdopted,
+    TurnHandedOver,
+)
 from gateway.sessions import is_child
 from gateway.signals.numbers import LONG, QUICK, SLOW, Counter, Gauge, Histogram, Metric
 from gateway.signals.signal import Signal
@@ -59,8 +75,9 @@ class _Turn:
 @dataclass(frozen=True, slots=True)
 class State:
     """What is asked at a scrape. `backlog` None: the store does not answer. `workers` are those of the database by
-    state, and `lease` the seconds that are left of this one's; None where it needs none. `connections` are those with
-    which it listens, by channel where one connection is for one worker only."""
+    state, and `lease` the seconds that are left of this one's, as the database says; None where it needs none.
+    `connections` are those with which it listens, by channel where one connection is for one worker only.
+    `is_lease_valid` is what it says of its lease itself."""
 
     running: int
     queued: int
@@ -71,6 +88,7 @@ class State:
     workers: Mapping[str, int] = field(default_factory=dict)
     lease: float | None = None
     connections: Mapping[str, int] = field(default_factory=dict)
+    is_lease_valid: bool | None = None
 
 
 class Metrics:
@@ -150,6 +168,12 @@ class Metrics:
         self.store_up = self._gauge("store_up", "1 if the store answers, else 0.")
         self.workers = self._gauge("workers", "Workers of the database, as this one sees them.", "state")
         self.lease = self._gauge("lease_seconds", "What is left of this worker's lease.")
+        self.lease_valid = self._gauge("lease_valid", "1 while this worker's lease is valid, else 0.")
+        self.adopted = self._counter("turns_adopted", "Turns that this worker has taken over from one that was gone.")
+        self.handed_over = self._counter("turns_handed_over", "Turns that this worker has left to the others.")
+        self.notification_time = self._histogram(
+            "notification_seconds", "From a commit to the arrival of its notification.", QUICK
+        )
         self.build = self._gauge("build_info", "The version of Interject.", "version")
 
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -167,6 +191,9 @@ class Metrics:
             RateLimited: lambda limited: self.limited.add(limited.channel),
             ChannelFailed: lambda failed: self.failures.add(failed.channel),
             Committed: self._committed,
+            TurnAdopted: lambda _: self.adopted.add(),
+            TurnHandedOver: lambda _: self.handed_over.add(),
+            NotificationArrived: lambda arrived: self.notification_time.observe(arrived.seconds),
         }
         self._logged: dict[type, Callable[[TurnProgress, Any], None]] = {
             MessagesRead: self._messages_read,
@@ -212,6 +239,7 @@ class Metrics:
         self.parked.values = {} if state.backlog is None else {(): state.backlog.parked}
         self.workers.values = {(name,): count for name, count in state.workers.items()}
         self.lease.values = {} if state.lease is None else {(): state.lease}
+        self.lease_valid.values = {} if state.is_lease_valid is None else {(): float(state.is_lease_valid)}
         # A channel without waiting messages is told as 0, so that a graph does not keep its last value.
         names = () if state.backlog is None else {*state.channels, *waiting}
         self.inbox_depth.values = {(name,): waiting[name].count if name in waiting else 0 for name in names}

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from agent.hooks.chain import HookAnswered
 from agent.models.measuring import ModelCalled
-from gateway.bus.events import BusEvent
+from gateway.bus.events import BusEvent, NotificationArrived
 from gateway.observations import Observation
 from gateway.store.writer import Committed
 
 log = logging.getLogger(__name__)
 
-Signal = BusEvent | Observation | ModelCalled | HookAnswered | Committed
+Signal = BusEvent | NotificationArrived | Observation | ModelCalled | HookAnswered | Committed
 
 Watch = Callable[[Signal], None]
 

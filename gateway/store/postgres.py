@@ -398,8 +398,9 @@ def _begin(connection: Connection, scopes: Sequence[Scope], *, wait: bool) -> tu
 def _locked(scope: Scope) -> Sequence[str]:
     """The names of what is locked for the scope."""
     match scope:
-        case OfSession(key, person):
-            return (conversation_of(key), f"person {person}") if person else (conversation_of(key),)
+        case OfSession(key, person, table):
+            named = (f"person {person}" if person else "", f"table {table}" if table else "")
+            return (conversation_of(key), *filter(None, named))
         case OfTable(name):
             return (f"table {name}",)
         case _:

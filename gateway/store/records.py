@@ -187,6 +187,7 @@ class Turn:
     the history that it goes on with, "" for none, None if that is not known; `first`: it begins the history. `unread`:
     a message can be read that the turn has not read, and does this to it.
     `root`: the turn whose budget its usage counts for; for a delegated turn, the one that a person began.
+    `former_worker`: the one that was running it and is gone, "" if it is not known which; None if none is gone.
 
     Settings of its session, as of the claim: `allowed` tools need no approval, `model` is the chosen one ("" for the
     default) and `reasoning` how much it is to reason, `generation` counts the resets by `/new`. `agent` is the agent
@@ -213,6 +214,11 @@ class Turn:
     reasoning: Reasoning | None = None
     agent: str = ""
     generation: int = 0
+    former_worker: str | None = None
+
+
+NoRoom = Literal["full", "share"]
+"""Why a turn cannot begin now: all workers together run as many as they may, or as many of this person's."""
 
 
 @dataclass(frozen=True, slots=True)

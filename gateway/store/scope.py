@@ -19,6 +19,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 
@@ -30,10 +31,12 @@ class Whole:
 @dataclass(frozen=True, slots=True)
 class OfSession:
     """A conversation with all tasks that are delegated in it. Its writes take place one after another, and so do those
-    that name the same `person`, of whose rows they decide too ("": of nobody's)."""
+    that name the same `person`, of whose rows they decide too ("": of nobody's), or the same `table`, as with `OfTable`
+    ("": none)."""
 
     key: str
     person: str = ""
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ Scope = Whole | OfSession | OfTurn | OfMessage | OfTable | Apart | Urgent
 
 def group_of(scope: Scope) -> Scope:
     """Those writes of a process whose scopes have the same group are run in the order of the calls."""
-    return OfSession(scope.key) if isinstance(scope, OfSession) and scope.person else scope
+    return OfSession(scope.key) if isinstance(scope, OfSession) and (scope.person or scope.table) else scope
 
 
 ScopeOf = Callable[[tuple[Any, ...], dict[str, Any]], Scope]
@@ -141,6 +144,7 @@ def by_arrival(operation: Callable[..., Any], injected: int) -> ScopeOf:
 
 
 by_session = by("session", OfSession)
+by_session_in_slots = by("session", partial(OfSession, table="slots"))
 by_turn = by("turn_id", OfTurn)
 by_command = by("command_id", OfMessage)
 by_row = by("row_id", OfMessage)

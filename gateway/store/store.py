@@ -54,6 +54,7 @@ from gateway.store import (
     runs,
     sessions,
     shared_secrets,
+    slots,
     strangers,
     suggestions,
     traces,
@@ -79,6 +80,7 @@ from gateway.store.scope import (
     by_reply,
     by_row,
     by_session,
+    by_session_in_slots,
     by_turn,
     of_identities,
     of_keys,
@@ -227,6 +229,7 @@ class Store:
 
     # Turns
     claim = writes_as_worker(turns.claim, by_session)
+    claim_slot = writes_as_worker(slots.claim_slot, by_session_in_slots)
     read_inbox = writes(turns.read_inbox, by_turn)
     is_arriving = writes(turns.is_arriving, by_turn)
     append = writes(turns.append, by_turn)
@@ -311,10 +314,10 @@ class Store:
     running_elsewhere = writes_as_worker(overview.running_elsewhere, apart("workers"))
     queues = reads(overview.queues)
     places = reads(overview.places)
+    accounts = reads(overview.accounts)
     overview = reads(overview.overview)
     usage_by = reads(usage.usage_by)
     total_usage = reads(usage.total_usage)
-    accounts = reads(overview.accounts)
     costs_of_turns = reads(usage.costs_of_turns)
 
     # Outbox

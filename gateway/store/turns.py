@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
@@ -120,23 +121,43 @@ def claim(connection: Connection, worker: str, session: str) -> Turn | None:
 
     A parked turn is resumed when people have answered it, when its decision is made, or when it is to stop.
     """
+    found = claimable(connection, worker, session)
+    return None if found is None else found.claim()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimable:
+    """A turn that a worker may claim now, by `claim`. It is one of this person, by the id on the channel."""
+
+    channel: str
+    person: str
+    claim: Callable[[], Turn]
+
+
+def claimable(connection: Connection, worker: str, session: str) -> Claimable | None:
+    """What `claim` would claim; the transaction decides it."""
     left = connection.execute(_running_turn, {"session": session}).first()
     if left is None:
-        return _begin(connection, worker, session)
+        return _unread(connection, worker, session)
     if left.parked:
-        return _resume_parked(connection, left, worker)
-    if left.worker == RELEASED:
-        return _take_over_from(connection, left, worker)
-    if left.worker != reserved_for(worker) and alive(connection, left.worker.removeprefix(RESERVED)):
+        if not _may_go_on(connection, left):
+            return None
+        take = partial(_take_over_from, connection, left, worker)
+    elif left.worker == RELEASED:
+        take = partial(_take_over_from, connection, left, worker)
+    elif left.worker != reserved_for(worker) and alive(connection, left.worker.removeprefix(RESERVED)):
         return None
-    return resume(connection, left, worker)
+    else:
+        take = partial(resume, connection, left, worker)
+    return Claimable(left.address["channel"], left.principal["id"], take)
 
 
 def begin_if_idle(connection: Connection, worker: str, session: str) -> Turn | None:
     """A new turn that reads the waiting messages. None if there are none, or if the session has an unfinished turn."""
     if connection.execute(_running_turn, {"session": session}).first() is not None:
         return None
-    return _begin(connection, worker, session)
+    found = _unread(connection, worker, session)
+    return None if found is None else found.claim()
 
 
 def resume(connection: Connection, left: AnyRow, worker: str) -> Turn:
@@ -144,7 +165,8 @@ def resume(connection: Connection, left: AnyRow, worker: str) -> Turn:
     turn = _take_over_from(connection, left, worker)
     added = (*_interrupted_answer(left.draft), *input_requests.left_open(left.asks), Resumed())
     logs.write(connection, left.number, len(turn.entries) + 1, added)
-    return replace(turn, entries=(*turn.entries, *added))
+    former = "" if left.worker.startswith(RESERVED) else left.worker
+    return replace(turn, entries=(*turn.entries, *added), former_worker=former)
 
 
 def _interrupted_answer(draft: str | None) -> tuple[Entry, ...]:
@@ -155,12 +177,18 @@ def _interrupted_answer(draft: str | None) -> tuple[Entry, ...]:
     )
 
 
-def _begin(connection: Connection, worker: str, session: str) -> Turn | None:
+def _unread(connection: Connection, worker: str, session: str) -> Claimable | None:
     waiting = waiting_rows(connection, session)
     rows = rows_for_new_turn(waiting)
     if not rows:
         return None
     are_more = len(rows) < len(waiting)
+    begin = partial(_begin, connection, worker, session, rows, are_more=are_more)
+    return Claimable(rows[0].address["channel"], rows[0].sender_id, begin)
+
+
+def _begin(connection: Connection, worker: str, session: str, rows: Sequence[AnyRow], *, are_more: bool) -> Turn:
+    """A turn that reads these rows; `are_more`: others wait."""
     first = rows[0]
     principal = Sender(first.sender_id, first.sender_name, first.sender_handle, level=first.level)
     address = address_from_json(first.address)
@@ -180,11 +208,11 @@ def _with_past(connection: Connection, turn: Turn) -> Turn:
     return replace(turn, after=connection.execute(_last_ended, values).scalar() or "")
 
 
-def _resume_parked(connection: Connection, left: AnyRow, worker: str) -> Turn | None:
-    awaits_decision = left.deadline is not None
-    if left.stop is None and not has_answer(connection, left.session, level_of(left), awaits_decision=awaits_decision):
-        return None
-    return _take_over_from(connection, left, worker)
+def _may_go_on(connection: Connection, parked: AnyRow) -> bool:
+    if parked.stop is not None:
+        return True
+    awaits_decision = parked.deadline is not None
+    return has_answer(connection, parked.session, level_of(parked), awaits_decision=awaits_decision)
 
 
 def _take_over_from(connection: Connection, left: AnyRow, worker: str) -> Turn:

@@ -26,16 +26,20 @@ from gateway.bus import Bus, MessagesChanged, TurnEnded, TurnParked, TurnProgres
 from gateway.lifecycle.fair_slots import fairest
 from gateway.lifecycle.retry import retry_until_stored
 from gateway.log_context import About, work_is_about
+from gateway.observations import Observations
 from gateway.outbound.channel_replies import ChannelReplies
 from gateway.outbound.delivery import Delivery
 from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.sessions import conversation_of, is_child, person_key, session_key
 from gateway.store import records
 from gateway.store.errors import StoreError
-from gateway.store.records import Busy
+from gateway.store.records import Busy, NoRoom
+from gateway.store.slots import RESERVED
 from gateway.turns.audited_calls import AuditedCalls
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.journal import InboxSignal, TurnJournal, TurnStore
+from gateway.turns.room import Room
+from gateway.turns.worker_changes import WorkerChanges
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +53,13 @@ SHUTTING_DOWN = "the gateway is shutting down; unfinished work resumes at its ne
 FINAL_DELIVERY_TIMEOUT = 1.0
 """Seconds for delivering the last answers at shutdown; the rest are delivered after the next start."""
 
-RESERVED = 4
-"""One in so many slots is kept for others: one person's turns cannot take all."""
-
 NOT_STORED = "my work cannot be stored at the moment; the gateway's log has the reason (is the disk full?)"
 
 
 class DispatcherStore(TurnStore, Protocol):
     async def release(self, turn_id: str, epoch: int) -> None: ...
     async def claim(self, session: str) -> records.Turn | None: ...
+    async def claim_slot(self, session: str, total: int) -> records.Turn | NoRoom | None: ...
     async def pieces(self, reply_id: str) -> tuple[Sent, ...]: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def unfinished(self, session: str) -> records.Turn | None: ...
@@ -124,8 +126,11 @@ class Dispatcher:
         environment: Environment,
         *,
         max_running: int,
+        max_running_total: int | None = None,
+        observations: Observations | None = None,
         grace: float = 0.0,
     ) -> None:
+        """`max_running` turns run at once here, `max_running_total` on all workers together (None: any number)."""
         self._store = store
         self._bus = bus
         self._delivery = delivery
@@ -133,6 +138,8 @@ class Dispatcher:
         self._replies = replies
         self._environment = environment
         self._max_running = max_running
+        self._room = Room(max_running_total)
+        self._changes = WorkerChanges(observations or Observations())
         self.grace = grace
         self.hands_over = False
         """Whether there are other workers that go on with turns when this one ends."""
@@ -161,6 +168,7 @@ class Dispatcher:
         for task in running:
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
+        self._changes.close()
 
     def _announce_shutdown(self) -> None:
         """Tells people why their running turns may pause."""
@@ -192,11 +200,17 @@ class Dispatcher:
             if active.turn is not None and not active.needs_no_slot and session not in parents:
                 active.turn.leave()
 
-    def limit(self, max_running: int) -> None:
-        """So many turns run at once from now on; those that run already go on."""
+    def limit(self, max_running: int, max_running_total: int | None = None) -> None:
+        """So many turns run at once from now on, see `__init__`; those that run already go on."""
         if not self._draining:
             self._max_running = max_running
+            self._room.limit(max_running_total)
             self._start_ready()
+
+    def look_for_room(self) -> None:
+        """A turn may have ended at another worker: what waits because of the limit for all of them may begin."""
+        self._room.freed()
+        self._start_ready()
 
     @property
     def at_work(self) -> frozenset[asyncio.Task[None]]:
@@ -244,8 +258,9 @@ class Dispatcher:
 
     def reserve(self, session: str, *, by: str) -> ActiveTurn | None:
         """A slot for the turn that is about to begin with a message of this person; it must be given to `begin`. None
-        if the session has a turn, or has to wait for a slot."""
-        if self.active(session) is not None:
+        if the session has a turn, or has to wait for a slot; also where slots are limited for all workers: accepting a
+        message does not wait for what others begin."""
+        if self._room.total is not None or self.active(session) is not None:
             return None
         self._queue(session, by)
         if self._next() != session:
@@ -341,7 +356,7 @@ class Dispatcher:
     @property
     def _has_room(self) -> bool:
         held = sum(not active.needs_no_slot for active in self._active.values())
-        return not self._closing and held < self._max_running
+        return not self._closing and held < self._max_running and self._room.is_open
 
     def _queue(self, session: str, person: str) -> None:
         self._ready.setdefault(session, ActiveTurn(session, person, needs_no_slot=is_child(session)))
@@ -350,6 +365,8 @@ class Dispatcher:
         """Delegated tasks and side questions need no slot: the holder of a slot may be waiting for them."""
         while (session := self._next()) is not None:
             active = self._take_slot(session)
+            if not active.needs_no_slot:
+                self._room.ask()
             active.task = self._tasks.create_task(self._serve(active))
 
     def _take_slot(self, session: str) -> ActiveTurn:
@@ -360,9 +377,17 @@ class Dispatcher:
     def _leave(self, active: ActiveTurn) -> None:
         """Frees the slot of a turn that is over."""
         del self._active[active.session]
+        self._room.freed()
         active.ended.set()
         if active.recheck_inbox:
             self._queue(active.session, active.person)
+        self._start_ready()
+
+    def _wait_again(self, active: ActiveTurn) -> None:
+        """Gives the slot back: other workers run as many turns as all may. The session keeps its place."""
+        del self._active[active.session]
+        active.task, active.recheck_inbox = None, False
+        self._ready = {active.session: active, **self._ready}
         self._start_ready()
 
     def _next(self) -> str | None:
@@ -374,10 +399,10 @@ class Dispatcher:
         if extra is not None:
             return extra
         held = Counter(active.person for active in self._active.values() if not active.needs_no_slot)
-        if held.total() >= self._max_running:
+        if held.total() >= self._max_running or not self._room.may_ask:
             return None
         return fairest(
-            ((session, ready.person) for session, ready in self._ready.items()),
+            ((session, ready.person) for session, ready in self._ready.items() if self._room.has_room(ready.person)),
             held,
             self._max_running - self._max_running // RESERVED,
         )
@@ -385,8 +410,12 @@ class Dispatcher:
     async def _serve(self, active: ActiveTurn, record: records.Turn | None = None) -> None:
         """Claims a turn, if there is no record yet, and runs it. A failure here affects only this turn."""
         work_is_about(About(session=active.session))
+        waits = False
         try:
-            record = record or await self._claim(active)
+            if record is None:
+                claimed = await self._claim(active)
+                waits = isinstance(claimed, str)
+                record = None if isinstance(claimed, str) else claimed
             if record is not None:
                 await self._run(active, record)
         except TurnLost:
@@ -395,22 +424,43 @@ class Dispatcher:
         except Exception:
             log.exception("session %s: internal error while serving it", active.session)
         finally:
-            self._leave(active)
+            if waits and not self._closing:
+                self._wait_again(active)
+            else:
+                self._leave(active)
             if active.handed_over:
                 self._bus.wake(active.session, "queue", by=active.person)
+                if self._room.total is not None:
+                    # Those who have no room for it do not keep it in mind.
+                    self._bus.released()
 
-    async def _claim(self, active: ActiveTurn) -> records.Turn | None:
-        return await retry_until_stored(
-            lambda: self._store.claim(active.session),
-            f"session {active.session} cannot begin a turn",
-            _pause_until_unread(active),
-        )
+    async def _claim(self, active: ActiveTurn) -> records.Turn | NoRoom | None:
+        total = self._room.total
+        is_limited = total is not None and not active.needs_no_slot
+
+        async def claim() -> records.Turn | NoRoom | None:
+            if total is None or not is_limited:
+                return await self._store.claim(active.session)
+            return await self._store.claim_slot(active.session, total)
+
+        claimed: records.Turn | NoRoom | None = None
+        try:
+            claimed = await retry_until_stored(
+                claim, f"session {active.session} cannot begin a turn", _pause_until_unread(active)
+            )
+        finally:
+            if not active.needs_no_slot:
+                self._room.answered(active.person, claimed if isinstance(claimed, str) else None)
+        if not isinstance(claimed, str):
+            self._start_ready()
+        return claimed
 
     async def _run(self, active: ActiveTurn, record: records.Turn) -> None:
         """Runs one turn to its stored end, whatever fails on the way."""
         work_is_about(About(record.address.channel, record.session, record.id, record.root or record.id))
         # A parked turn is claimed only when it can go on.
         record = active.record = replace(record, parked=False)
+        self._changes.begun(record)
         active.person = person_key(record.address.channel, record.principal.id)
         if record.unread is not None:
             self.wake(active.session, record.unread)
@@ -447,6 +497,7 @@ class Dispatcher:
         """Another worker goes on with the turn, in the same message."""
         await self._delivery.hand_over(reply)
         await self._store.release(record.id, record.epoch)
+        self._changes.handed_over(record)
 
     async def _play(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""

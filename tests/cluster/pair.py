@@ -96,10 +96,15 @@ async def two_gateways(
     max_running_turns: int = 4,
     messages_per_minute: int | None = None,
     policies: Mapping[str, ChannelAccess] | None = None,
+    max_running_turns_total: int | None = None,
 ) -> AsyncIterator[tuple[Worker, Worker]]:
     """Both run until left, and know each other."""
     url = engines.server().create("template_interject")
-    options = GatewayOptions(max_running_turns=max_running_turns, messages_per_minute=messages_per_minute)
+    options = GatewayOptions(
+        max_running_turns=max_running_turns,
+        max_running_turns_total=max_running_turns_total,
+        messages_per_minute=messages_per_minute,
+    )
     media = MemoryMedia()
     try:
         async with asyncio.timeout(bound), AsyncExitStack() as stack:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from gateway import VERSION
 from tests.cluster.fleet import fleet
 from tests.engines import engines
 from tests.gateway.stage import write_settings
@@ -47,7 +49,19 @@ async def test_a_turn_goes_on_elsewhere_in_the_same_message_when_its_worker_ends
             await ann.hear("All done.")
             await ann.say("and again")
             await ann.until(lambda chat: sum("All done." in text for text in chat.texts) == 2)
+            (second,) = workers.processes
+            connector = f"telegram:{api.token.partition(':')[0]}"
+            logs = {name: (tmp_path / f"{name}.log").read_text() for name in (first, second)}
         assert [text.count("All done.") for text in ann.texts] == [1, 1], "each answer is one message"
         assert (tmp_path / "workspace" / "steps.txt").read_text().split() == ["1", "2", "3"], "no call was run twice"
         entries = [json.loads(entry) for (entry,) in engines.sql(workers.database, "SELECT entry FROM turn_log")]
         assert not [entry for entry in entries if entry["kind"] == "resumed"], "nothing was interrupted"
+        ids = {
+            name: re.findall(rf"worker (\w+) joined: host \S+, version {re.escape(VERSION)}$", log, re.M)
+            for name, log in logs.items()
+        }
+        (former,), (next_one,) = ids[first], ids[second]
+        turn = engines.sql(workers.database, "SELECT id FROM turns ORDER BY number")[0][0]
+        assert f"handed over 1 turn to the other workers: {turn}\n" in logs[first]
+        assert f"{connector}: worker {former} has handed this over\n" in logs[first]
+        assert f"{connector}: worker {next_one} holds this from now on\n" in logs[second]

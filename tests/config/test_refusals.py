@@ -779,7 +779,7 @@ allow = ["ann"]
         "interject.toml:5: agent.colour: no such setting. Known: model, fallback, outage_patience, small_model, "
         "routing, vision_model, context_window, context_reserve, context_full_at, context_keep, auto_compact, "
         "context, instructions, instructions_file, context_files, tools, mcp, skills, delegates, workspace, "
-        "workspaces, max_steps, max_running_turns, tell_when_waiting, transcription_model, "
+        "workspaces, max_steps, max_running_turns, max_running_turns_total, tell_when_waiting, transcription_model, "
         "shutdown_grace, temperature, max_tokens, reasoning, top_p.",
         "interject.toml:11: web.port: expected 65535 or less",
         "interject.toml:12: channels.telegram.token: is missing",

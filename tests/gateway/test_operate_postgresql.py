@@ -278,7 +278,7 @@ async def test_what_workers_on_other_machines_would_not_share_is_told_before_the
     settings(home, made[0])
     plain, looked = await call(home, "check"), await call(home, "doctor", "--json")
     file = home / "interject.toml"
-    file.write_text(f'{file.read_text()}[media]\npath = "{home}/shared"\n[agent]\nworkspace = "{home}/work"\n')
+    file.write_text(f'{file.read_text()}[media]\npath = "{home}/shared"\n')
     shared = await call(home, "check")
     file.write_text(file.read_text().replace("[store]\n", "[store]\nlease = 1\n"))
     short = await call(home, "check")
@@ -289,13 +289,9 @@ async def test_what_workers_on_other_machines_would_not_share_is_told_before_the
     assert [each.code for each in (plain, shared, short, long, on_a_file)] == [0] * 5, plain.out + plain.err
     assert f"warning: [media] is the folder {home}/home/media of this process" in plain.out
     assert "path to a folder that all of them share" in plain.out
-    assert f"warning: [agent] workspace is the folder {home}/home/workspace of this process" in plain.out
     assert "connections are free, and a worker takes 11" in plain.out
-    assert [part for part in ("[media]", "workspace is", "lease is") if part in shared.out + on_a_file.out] == []
+    assert [part for part in ("[media]", "lease is") if part in shared.out + on_a_file.out] == []
     assert "[store] lease is 1 s: a worker that is busy" in short.out
     assert "[store] lease is 500 s: after a crash" in long.out
     warnings = [each for each in looked.objects if each["part"] == "several workers"]
-    assert [(each["level"], each["do"].partition(" ")[0]) for each in warnings] == [
-        ("warning", "Set"),
-        ("warning", "Set"),
-    ]
+    assert [(each["level"], each["do"].partition(" ")[0]) for each in warnings] == [("warning", "Set")]

@@ -102,6 +102,25 @@ async def test_model_instructions_and_who_may_write_change_at_once(
     assert ["agent.instructions", "agent.model", "channels.telegram.allow"] in audited
 
 
+async def test_a_larger_limit_for_all_workers_lets_what_waits_begin(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    file, gate = settings(tmp_path, models, api), asyncio.Event()
+    edit(file, PROMPT, f"{PROMPT}max_running_turns_total = 1\n")
+    models.respond(slowly(gate))
+    ann, ben = api.private(7, "Ann"), api.private(8, "Ben")
+    async with gateway(file) as built:
+        await ann.say("slowly")
+        await until(lambda: models.requests)
+        await ben.say("hi")
+        await until(lambda: built.gateway.dispatcher.waiting)
+        edit(file, "max_running_turns_total = 1", "max_running_turns_total = 2")
+        assert await reload(api) == "Settings changed: [agent] max_running_turns_total."
+        await ben.hear("main: Be brief.")
+        gate.set()
+        await ann.hear("main: Be brief.")
+
+
 async def test_a_running_task_keeps_what_it_began_with(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     file, gate = settings(tmp_path, models, api), asyncio.Event()
     models.respond(slowly(gate))

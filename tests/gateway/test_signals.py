@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sqlite3
 import sys
@@ -337,6 +338,29 @@ async def test_a_scraper_reads_what_went_on(tmp_path: Path, models: ModelServer,
     assert (after.value("store_commit_seconds_count") or 0) > 3
     names = {family.name for family in after.families}
     assert {"process_resident_memory_bytes", "python_info", "interject_build_info"} <= names
+
+
+async def test_turns_of_a_worker_that_is_gone_are_counted_and_logged_by_who_goes_on_with_them(
+    tmp_path: Path, models: ModelServer, api: BotApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    never = asyncio.Event()
+    models.script([Say("Well"), Gate(never)], [Say("Well"), Gate(never)], Say("Done."), Say("Done."))
+    people = [api.private(number, f"P{number}") for number in (7, 8)]
+    async with operated(tmp_path, api, models) as operator:
+        former = operator.built.gateway.store.worker
+        for person in people:
+            await person.say("go")
+            await person.hear("Well")
+        before = await operator.scrape()
+    async with operated(tmp_path, api, models) as operator:
+        for person in people:
+            await person.until(lambda chat: any("Done." in text for text in chat.texts))
+        after = await operator.scrape()
+    assert (before.value("turns_adopted_total") or 0, after.value("turns_adopted_total")) == (0, 2)
+    assert after.value("lease_valid") is None, "on SQLite there is none"
+    (logged,) = [record.getMessage() for record in caplog.records if "took over" in record.message]
+    assert re.fullmatch(rf"took over 2 turns of worker {former}: \w{{32}}, \w{{32}}", logged)
 
 
 async def test_metrics_need_the_token_unless_they_are_public(tmp_path: Path, models: ModelServer, api: BotApi) -> None:

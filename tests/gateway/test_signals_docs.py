@@ -71,7 +71,7 @@ def test_dashboard_and_alerts_ask_for_metrics_that_there_are() -> None:
 
 def test_the_rules_and_the_example_of_a_configuration_are_valid() -> None:
     promtool("check", "config", "--syntax-only", DEPLOY / "prometheus" / "prometheus.yml")
-    assert "15 rules found" in promtool("check", "rules", DEPLOY / "prometheus" / "alerts.yml")
+    assert "17 rules found" in promtool("check", "rules", DEPLOY / "prometheus" / "alerts.yml")
 
 
 def test_alerts_are_raised_when_they_should_be() -> None:

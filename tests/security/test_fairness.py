@@ -11,6 +11,7 @@ from agent.models.scripted import ScriptedModel
 from channels.address import Address, Sender
 from channels.memory import MemoryChannel
 from channels.message import FileRef
+from gateway.app import GatewayOptions
 from gateway.lifecycle.fair_slots import fairest
 from tests.gateway.play import ANN, inbound, playing, until
 
@@ -37,6 +38,20 @@ class HeldModel(ScriptedModel):
 async def test_many_conversations_of_one_person_leave_a_slot_for_another(tmp_path: Path) -> None:
     model = HeldModel()
     async with playing(tmp_path, model, max_running_turns=5) as play:
+        await play.deliver(*(inbound("work", address=topic, by=ANN) for topic in TOPICS))
+        await until(lambda: model.asked == 4)
+        await play.say("from Bob", address=PRIVATE, by=BOB)
+        await play.reply("You said: from Bob")
+        assert model.asked == 5
+        model.released.set()
+        await play.until_idle()
+        assert play.states() == {"consumed": 41}
+
+
+@pytest.mark.engines
+async def test_a_limit_for_all_workers_leaves_a_slot_for_another_person_too(tmp_path: Path) -> None:
+    model, options = HeldModel(), GatewayOptions(max_running_turns_total=5)
+    async with playing(tmp_path, model, max_running_turns=40, options=options) as play:
         await play.deliver(*(inbound("work", address=topic, by=ANN) for topic in TOPICS))
         await until(lambda: model.asked == 4)
         await play.say("from Bob", address=PRIVATE, by=BOB)

@@ -21,13 +21,9 @@ def not_shared(configuration: Configuration) -> Iterator[str]:
     folder = settings.media.folder
     if folder is not None and folder.is_relative_to(home):
         yield (
-            f"[media] is the folder {folder} of this process: workers on other machines do not find the files of their "
-            'conversations there. Set [media] url = "s3://BUCKET/PREFIX", or path to a folder that all of them share'
-        )
-    if settings.agent.workspace.is_relative_to(home):
-        yield (
-            f"[agent] workspace is the folder {settings.agent.workspace} of this process: a turn that goes on on "
-            "another machine does not find its files. Set workspace to a folder that all of them share"
+            f"[media] is the folder {folder} of this process: workers on other machines do not find the files and the "
+            'workspaces of their conversations there. Set [media] url = "s3://BUCKET/PREFIX", or path to a folder that '
+            "all of them share"
         )
     lease = settings.store.lease
     if lease < SHORT_LEASE:
