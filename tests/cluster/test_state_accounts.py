@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+import traceback
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from agent.masking import Mask
 from agent.mcp.account import Account, AccountKey, Accounts, ClientSettings
 from agent.mcp.account_files import FileAccounts
+from agent.mcp.errors import McpError
 from agent.mcp.sign_in import sign_in, sign_out
 from agent.tool import ToolError
 from config.load import load
@@ -313,6 +315,19 @@ async def test_tokens_that_another_worker_has_written_are_masked(tmp_path: Path)
         await one.store.write(ANN, {"tokens": {"access_token": "access-second"}})
         await other.store.look()
         assert mask("access-first, access-second") == "[secret], [secret]"
+
+
+async def test_a_token_that_cannot_be_stored_is_in_no_error(tmp_path: Path) -> None:
+    file, token = tmp_path / "interject.db", "access-" + "first"
+    async with open_store(engines.url(file), worker="a") as store:
+        for table in ("mcp_accounts", "shared_secrets"):
+            engines.refuse(file, table)
+        with pytest.raises(McpError, match="cannot be stored") as account:
+            await _accounts(store, file).store.write(ANN, {"access_token": token})
+        with pytest.raises(StoreError, match="no room") as secret:
+            await store.find_or_add_secret("web-token", token)
+    for failed in (account.value, secret.value):
+        assert token not in "".join(traceback.format_exception(failed))
 
 
 async def test_a_file_of_before_the_shared_database_is_taken_over(
