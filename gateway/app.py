@@ -241,6 +241,7 @@ class Gateway:
             limits=options.delivery,
             observations=self._observations,
             may_send=always if lease is None else lease.is_current,
+            is_next=None if lease is None else store.is_next,
         )
         notices = Notices(store, self.delivery, self.bus.publish)
 

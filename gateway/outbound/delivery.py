@@ -39,6 +39,7 @@ from gateway.observations import Observations
 from gateway.outbound.ledger import Outbox, ReplyLedger, try_to_store
 from gateway.outbound.moved_chats import MovedChats
 from gateway.outbound.reply_builder import ReplyBuilder, call_of
+from gateway.store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,12 @@ def always() -> bool:
     return True
 
 
+ORDER_PATIENCE = 20.0
+"""Seconds that a reply waits for earlier ones that other workers have to show."""
+
+ORDER_PAUSE = 0.5
+"""Seconds until it is asked again whether these are shown."""
+
 INTERNAL_ERROR = "internal error in the gateway; details are in its log"
 
 
@@ -81,6 +88,9 @@ class RetryLimits:
 
 DEFAULT_LIMITS = RetryLimits()
 
+IsNext = Callable[[str], Awaitable[bool]]
+"""Whether the earlier replies of the conversation are shown, or given up. Raises `StoreError`."""
+
 OnPartUndelivered = Callable[[str, UndeliveredPart], None]
 """A part of the reply with this id is undeliverable; the reply may still grow."""
 
@@ -96,7 +106,8 @@ class _Reply:
     `attempts` have failed in a row, the first at `failing_since`; `progress` is the ledger's at that time. `errors` in
     a row were unexpected, and at `unreachable` in a row the platform could not be reached. `given_up`: it is shown
     again only when it is settled. `calls` is held while it is being shown. `given` are the keys of the segments that
-    the channel was last given.
+    the channel was last given. `is_next`: no other worker has an earlier reply to show, as far as that is waited for;
+    `yields`: those of this worker go first.
     """
 
     builder: ReplyBuilder
@@ -113,6 +124,9 @@ class _Reply:
     given_up: bool = False
     calls: asyncio.Lock = field(default_factory=asyncio.Lock)
     given: frozenset[str] = frozenset()
+    is_next: bool = False
+    yields: bool = False
+    waits_until: float = field(default_factory=lambda: time.monotonic() + ORDER_PATIENCE)
 
     @property
     def is_settled(self) -> bool:
@@ -203,9 +217,11 @@ class Delivery:
         limits: RetryLimits = DEFAULT_LIMITS,
         observations: Observations | None = None,
         may_send: Callable[[], bool] = always,
+        is_next: IsNext | None = None,
     ) -> None:
         """On the channels named in `whole`, replies are shown only when they are complete. While `may_send` is false,
-        nothing is sent."""
+        nothing is sent. Where others show replies too, `is_next` tells whose turn it is."""
+        self._is_next = is_next
         self._may_send = may_send
         self._observations = observations or Observations()
         self._channels = channels
@@ -397,7 +413,8 @@ class Delivery:
 
     def _goes_first(self, reply: _Reply) -> bool:
         """Whether all behind it wait for it."""
-        return reply.is_settled and reply.is_behind and reply.attempts < self._limits.attempts
+        is_ahead = reply.is_settled and reply.is_behind and reply.attempts < self._limits.attempts
+        return is_ahead and not reply.yields
 
     def _next_preview(self, address: Address, conversation: _Conversation) -> _Reply | None:
         """The growing reply that has waited longest, if it is due and none in another thread of the chat has waited
@@ -466,6 +483,9 @@ class Delivery:
             reply.attempts += 1
             await self._try_later(conversation, channel, reply, str(error), self._backoff(reply.attempts))
         except Unreachable as error:
+            if reply.yields:
+                self._delay(reply, str(error), ORDER_PAUSE)
+                return
             log.warning("%s: a reply could not be shown yet: %s", channel.name, error)
             reply.failing_since, reply.unreachable = None, reply.unreachable + 1
             self._delay(reply, str(error), self._backoff(reply.unreachable))
@@ -484,6 +504,7 @@ class Delivery:
             await reply.ledger.recorded()
 
     async def _show_newest(self, conversation: _Conversation, channel: Channel, reply: _Reply) -> None:
+        await self._wait_for_earlier(reply)
         builder = reply.builder
         document, version = builder.reply(), builder.version
         reply.given = frozenset(segment.key for segment in document.segments)
@@ -495,6 +516,19 @@ class Delivery:
         reply.shown_version, reply.since = version, time.monotonic()
         if document.done or document.parked:
             await self._end(conversation, reply, document, _refused_parts(reply.ledger.pieces()))
+
+    async def _wait_for_earlier(self, reply: _Reply) -> None:
+        """Raises `Unreachable` while another worker has an earlier reply of the conversation to show."""
+        if self._is_next is None or reply.is_next:
+            return
+        try:
+            reply.is_next = await self._is_next(reply.builder.id)
+        except StoreError as error:
+            log.warning("whether earlier replies are shown is not known: %s", error)
+        reply.is_next = reply.is_next or time.monotonic() > reply.waits_until
+        reply.yields = not reply.is_next
+        if reply.yields:
+            raise Unreachable("another worker has not shown an earlier reply yet")
 
     def _backoff(self, attempts: int) -> float:
         return min(self._limits.max_backoff, 0.5 * 2.0 ** (min(attempts, 30) - 1)) * random.uniform(0.7, 1.3)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, String, bindparam, delete, exists, func, literal, null, select, update
+from sqlalchemy import Connection, String, bindparam, delete, exists, func, literal, null, or_, select, update
 
 from agent.journal import TurnLost
 from channels.channel import Sent
 from gateway.store.decisions import RELEASED
-from gateway.store.schema import SafeText, Timestamp, outbox, turns
+from gateway.store.schema import SafeText, Timestamp, is_ended, is_undelivered, outbox, turns
 from gateway.store.upsert import insert
 
 _of_reply = outbox.c.reply_id == bindparam("of_reply")
@@ -63,6 +63,14 @@ _upsert = _upsert.on_conflict_do_update(
     set_={name: _upsert.excluded[name] for name in ("state", "ref", "digest", "reason", "at")},
 )
 
+_own = turns.alias("own_turn")
+_earlier = (
+    select(turns.c.number)
+    .join(_own, (_own.c.session == turns.c.session) & (_own.c.number > turns.c.number))
+    .where(_own.c.id == bindparam("of_reply"), is_undelivered, or_(is_ended, turns.c.parked))
+    .limit(1)
+)
+
 _rename = update(outbox).where(_piece).values(key=bindparam("new_key"), digest="")
 _remove = delete(outbox).where(_piece)
 
@@ -74,6 +82,11 @@ def pieces(connection: Connection, reply_id: str) -> tuple[Sent, ...]:
         Sent(key, "unknown" if state == "sending" else state, ref, digest, reason or "")
         for key, state, ref, digest, reason in rows
     )
+
+
+def is_next(connection: Connection, reply_id: str) -> bool:
+    """Whether all earlier replies of the conversation are shown, or given up."""
+    return connection.execute(_earlier, {"of_reply": reply_id}).first() is None
 
 
 def sending(connection: Connection, worker: str, reply_id: str, key: str) -> None:

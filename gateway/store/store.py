@@ -322,6 +322,7 @@ class Store:
 
     # Outbox
     pieces = writes(outbox.pieces, by_reply)
+    is_next = writes(outbox.is_next, by_reply)
     sending = writes_as_worker(outbox.sending, by_reply)
     sent = writes(outbox.sent, by_reply)
     rename = writes(outbox.rename, by_reply)

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.engines
 T = TypeVar("T")
 
 OTHER = "other"
+OTHER_SESSION = "telegram/bot/8"
 
 
 async def as_other(store: Store, operation: Callable[..., T], *values: object) -> T:
@@ -134,6 +135,20 @@ async def test_a_reply_is_sent_and_ended_by_the_worker_of_its_turn_only(store: S
     assert (await as_other(store, adoption.pending)).undelivered == (turn.id,)
     with pytest.raises(TurnLost):
         await store.sending(turn.id, "t1")
+
+
+async def test_a_reply_is_next_when_the_earlier_ones_of_its_conversation_are_shown(store: Store) -> None:
+    await tell(store)
+    await finish(store, first := await begin(store))
+    await tell(store, "elsewhere", OTHER_SESSION)
+    await finish(store, elsewhere := await begin(store, OTHER_SESSION))
+    await tell(store, "more")
+    second = await begin(store)
+    assert await store.is_next(first.id)
+    assert await store.is_next(elsewhere.id)
+    assert not await store.is_next(second.id), "whoever has to show the first"
+    await store.delivered(first.id, None)
+    assert await store.is_next(second.id)
 
 
 async def test_the_reply_of_a_turn_that_is_free_may_still_be_ended(store: Store) -> None:
