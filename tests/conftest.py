@@ -162,3 +162,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for properties in told:
         if "faults" in properties:
             terminalreporter.write_line(f"several workers: {properties['faults']}")
+        if "deploy" in properties:
+            terminalreporter.write_line(f"several workers: {properties['deploy']}")

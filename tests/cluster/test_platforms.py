@@ -1,4 +1,5 @@
-"""Each platform with workers in processes of their own: killed, stopped and ended, of which people notice nothing."""
+"""Each platform with workers in processes of their own: killed, stopped, cut off from the database and ended, of which
+people notice nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.cluster.fleet import fleet
+from tests.cluster.homes import sending_again
 from tests.cluster.test_day import settled
 from tests.servers.discord import Discord
 from tests.servers.models import ModelServer, Request, Say
@@ -77,7 +79,7 @@ async def on_telegram() -> AsyncIterator[Platform]:
 
 @asynccontextmanager
 async def on_slack() -> AsyncIterator[Platform]:
-    async with Slack() as slack:
+    async with Slack() as slack, sending_again(slack):
         ann = slack.direct("Ann")
         tokens = f'bot_token = "{slack.bot_token}"\napp_token = "{slack.app_token}"\napi_url = "{slack.api_url}"'
         yield Platform(f"[channels.slack]\n{tokens}", "", ann, ann.say, lambda: slack.connected(3), lambda: None)
@@ -108,7 +110,7 @@ async def test_a_conversation_goes_on_whatever_happens_to_the_worker_that_listen
         models.respond(repeat)
         file, chat = tmp_path / "interject.toml", platform.chat
         file.write_text(SETTINGS.format(folder=tmp_path, models=models.openai_url, channel=platform.settings))
-        async with fleet(file, *WORKERS) as workers:
+        async with fleet(file, *WORKERS, apart=WORKERS) as workers:
 
             def listening() -> str:
                 return workers.holder(platform.connector) if platform.connector else min(workers.processes)
@@ -125,15 +127,17 @@ async def test_a_conversation_goes_on_whatever_happens_to_the_worker_that_listen
             for name in workers.processes:
                 await workers.alive(name)
             stopped = workers.processes[listening()]
-            if platform.connector:
-                stopped.stop()
-                await asks("three")
-                # It finds out that another one listens now, and begins again.
-                stopped.resume()
-                await workers.alive(stopped.name)
-            else:
-                await asks("three")
-            assert await workers.end(listening()) == 0
+            stopped.stop()
+            await asks("three")
+            # It finds out that others take it for dead, and begins again.
+            stopped.resume()
+            await workers.alive(stopped.name)
+            cut_off = listening()
+            workers.links[cut_off].swallow()
             await asks("four")
+            workers.links[cut_off].deliver()
+            await workers.alive(cut_off)
+            assert await workers.end(listening()) == 0
+            await asks("five")
             platform.check()
-        assert chat.texts == ["You said one.", "You said two.", "You said three.", "You said four."]
+        assert chat.texts == [f"You said {word}." for word in ("one", "two", "three", "four", "five")]

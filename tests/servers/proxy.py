@@ -6,11 +6,15 @@ with proxy(server.port) as between:
     between.refusing = True         # new connections are closed at once
     between.stalled.set()           # bytes of the server are kept back, until it is cleared
     between.cut_after(b"COMMIT")    # the next time a client sends this, it is passed on, and the answer is not
+
+As a process of its own, `python -m tests.servers.proxy PORT SERVER`, it is a cable: killed, it resets every connection;
+stopped, it swallows what is sent, and delivers it once it goes on.
 """
 
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -135,9 +139,9 @@ class Proxy:
 
 
 @contextmanager
-def proxy(port: int) -> Iterator[Proxy]:
-    """A proxy on a free port of 127.0.0.1, for the server on `port`."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def proxy(port: int, own: int = 0) -> Iterator[Proxy]:
+    """A proxy on 127.0.0.1, on its `own` port or a free one, for the server on `port`."""
+    with socket.create_server(("127.0.0.1", own)) as listener:
         between = Proxy(port, listener)
         accepting = threading.Thread(target=between._serve, daemon=True)
         accepting.start()
@@ -148,3 +152,13 @@ def proxy(port: int) -> Iterator[Proxy]:
                 listener.shutdown(socket.SHUT_RDWR)
             between.stalled.clear()
             between.cut()
+
+
+def main() -> None:
+    own, port = map(int, sys.argv[1:])
+    with proxy(port, own):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()
