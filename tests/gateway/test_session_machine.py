@@ -45,8 +45,13 @@ THREAD = Address("memory", "me", "team", "thread", "group")
 PLACES = st.sampled_from([PLACE, PLACE, THREAD])
 ANN = Sender("7", "Ann")
 OF_PEOPLE = "source <> 'work'"
-READABLE = f"({OF_PEOPLE} OR session NOT IN (SELECT session FROM turns WHERE state = 'running' AND parked))"
-"""A turn that waits for people does not go on for results of background work."""
+_PARKED = "SELECT session FROM turns WHERE state = 'running' AND parked"
+READABLE = f"""(
+    session NOT IN ({_PARKED})
+    OR ({OF_PEOPLE} AND NOT (busy IN ('queue', 'collect') AND session IN ({_PARKED} AND deadline IS NOT NULL)))
+)"""
+"""A turn that waits for people does not go on for results of background work, and one that waits for a decision does
+not for messages that are queued after it."""
 
 BOUND = 60.0
 
@@ -356,7 +361,8 @@ class SessionMachine(RuleBasedStateMachine):
             self.runner.run(self.world.until_quiet())
             for address in (PLACE, THREAD):
                 if session_key(address) in self.world.parked():
-                    self._deliver("new", "this", f"m{self.events}", address=address)
+                    # Said so, it goes on whatever the conversation's busy mode is.
+                    self._deliver("command", "this", f"m{self.events}", "steer", address)
                     self.runner.run(self.world.until_quiet())
             self.runner.run(self._check())
         finally:
