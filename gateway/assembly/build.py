@@ -129,14 +129,13 @@ async def build(
                 gateway,
                 token.current,
                 settings.web,
-                webhooks,
                 following,
                 permanent.links,
                 configuration=lambda: reload.generation.configuration,
                 log=stack.enter_context(recent_log(gateway.mask)),
             )
             server = await stack.enter_async_context(
-                HttpServer(partial(server_app, watched, make_site), listener, limits)
+                HttpServer(partial(server_app, watched, webhooks, make_site), listener, limits)
             )
             services.append(server.start)
         await stack.enter_async_context(gateway)

@@ -49,15 +49,15 @@ def exposure(settings: WebSettings) -> str:
     )
 
 
-async def server_app(signals: App, make_site: Callable[[], Awaitable[App]]) -> App:
-    """The signals for operators' tools, and the site, which is loaded with the first request to it: whoever only asks
-    whether the gateway is alive loads nothing."""
+async def server_app(signals: App, webhooks: Webhooks, make_site: Callable[[], Awaitable[App]]) -> App:
+    """The signals for operators' tools, the platforms' webhooks, which may come later, and the site. The site is loaded
+    with the first request to it: neither who asks whether the gateway is alive nor a platform waits for that."""
     served = mounted(lazily(make_site), dict.fromkeys(PATHS, signals))
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         # The server has a task for each request. A message that a platform posts says itself which channel it is of.
         work_is_about(About(channel=WEB))
-        await served(scope, receive, send)
+        await (webhooks.find(scope.get("path", "")) or served)(scope, receive, send)
 
     return app
 
@@ -66,15 +66,13 @@ async def site(
     gateway: Gateway,
     token: Callable[[], Awaitable[str]],
     settings: WebSettings,
-    webhooks: Webhooks,
     following: Following,
     links: SignInLinks,
     *,
     configuration: Callable[[], Configuration],
     log: RecentLog,
 ) -> App:
-    """The web chat, the control API, the platforms' webhooks, and the pages of people who sign in. Webhooks and those
-    pages may come later."""
+    """The web chat, the control API, and the pages of people who sign in, which may come later."""
     follower = await following.follower()
     if settings.trusted_header is not None:
         known = {} if settings.trusted_case_sensitive else await gateway.store.accounts(WEB)
@@ -88,7 +86,7 @@ async def site(
         if path.startswith("/oauth/") and sign_in_pages is None and links.made is not None:
             pages = await load("gateway.web.oauth")
             sign_in_pages = pages.app(links.made, settings.url or "")
-        found = sign_in_pages if path.startswith("/oauth/") else webhooks.find(path)
+        found = sign_in_pages if path.startswith("/oauth/") else None
         await (found or always)(scope, receive, send)
 
     return app

@@ -467,15 +467,16 @@ from gateway.assembly.build import build
 def ask(link):
     connection = http.client.HTTPConnection(link.split("/")[2])
     found = []
-    for path in ("/healthz", "/readyz", "/metrics"):
-        connection.request("GET", path)
+    for method, path in (("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"), ("POST", "/telegram/telegram/")):
+        connection.request(method, path)
         answer = connection.getresponse()
         answer.read()
         found.append(answer.status)
     return found
 
 async def main(home):
-    async with build(load(None, {"INTERJECT_WEB__PORT": "0"}, home)) as built:
+    settings = home.parent / "interject.toml"
+    async with build(load(settings, {"INTERJECT_WEB__PORT": "0"}, home)) as built:
         running = asyncio.create_task(built.gateway.run(*built.services))
         found = await asyncio.to_thread(ask, built.link)
         running.cancel()
@@ -486,12 +487,22 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
-async def test_whoever_asks_for_health_loads_no_web_framework(tmp_path: Path) -> None:
+BY_WEBHOOK = """\
+[channels.telegram]
+token = "123456:test-token"
+api_url = "http://127.0.0.1:9"
+webhook_url = "https://bot.example.org"
+allow = ["7"]
+"""
+
+
+async def test_neither_who_asks_for_health_nor_a_platform_that_posts_loads_the_site(tmp_path: Path) -> None:
+    (tmp_path / "interject.toml").write_text(BY_WEBHOOK)
     asked = await asyncio.create_subprocess_exec(
         sys.executable, "-c", ASKED_FOR_HEALTH, tmp_path / "home", cwd=ROOT, stdout=PIPE, stderr=PIPE
     )
     out, err = await asyncio.wait_for(asked.communicate(), 60)
-    assert json.loads(out) == [[200, 200, 401], ["uvicorn"]], err.decode()
+    assert json.loads(out) == [[200, 200, 401, 401], ["starlette", "uvicorn"]], err.decode()
 
 
 async def test_while_the_gateway_stops_it_is_not_ready(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
