@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from agent.interrupt import shielded
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed
 from gateway.store.scope import WHOLE, Scope
@@ -82,8 +83,12 @@ class SqliteEngine:
     async def read(self, query: Job[T]) -> T:
         if self._readers is None:
             self._readers = _open_readers(self._path)
+        # A connection that is being opened for a caller who goes away would never be closed.
+        return await shielded(self._read(self._readers, query))
+
+    async def _read(self, readers: AsyncEngine, query: Job[T]) -> T:
         try:
-            async with self._readers.connect() as connection:
+            async with readers.connect() as connection:
                 return await connection.run_sync(query)
         except DBAPIError as error:
             raise explain(self._path, error) from error

@@ -154,10 +154,17 @@ class World:
     async def until_quiet(self) -> None:
         self.model.open = True
         self.channel.arrived.set()
-        async with asyncio.timeout(BOUND):
-            while self.gateway.dispatcher.running() or self.row_states(READABLE)["waiting"] or self.undelivered():
-                self.model.permits.put_nowait("words")
-                await asyncio.sleep(0.002)
+        try:
+            async with asyncio.timeout(BOUND):
+                while self.gateway.dispatcher.running() or self.row_states(READABLE)["waiting"] or self.undelivered():
+                    self.model.permits.put_nowait("words")
+                    await asyncio.sleep(0.002)
+        except TimeoutError as error:
+            turns = self._sql(
+                "SELECT session, kind, state, parked, deadline, delivered, worker, epoch, reason FROM turns"
+            )
+            error.add_note(f"running {self.gateway.dispatcher.running()}, inbox {self.rows()}, turns {turns}")
+            raise
         self.model.open = False
         self.channel.arrived.clear()
 

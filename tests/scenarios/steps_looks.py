@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from tests.gateway.play import ELSEWHERE
+from tests.gateway.play import ELSEWHERE, until
 from tests.scenarios.forms import fits
 from tests.scenarios.steps import step
 from tests.scenarios.world import Look, World
@@ -73,3 +73,10 @@ async def inbox(world: World, block: tuple[str, ...]) -> None:
 async def all_is_done(world: World) -> None:
     """Nothing runs, nothing waits to be read and everything is delivered."""
     await world.until_idle()
+
+
+@step("the task waits for people", "look")
+async def waits_for_people(world: World) -> None:
+    """It has asked, and does nothing any more. Words come a moment too early before that, and are read as a message."""
+    play = await world.gateway()
+    await until(lambda: play.sql("SELECT 1 FROM turns WHERE parked AND state = 'running'"))
