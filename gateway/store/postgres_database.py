@@ -18,7 +18,8 @@ from gateway.store.schema import REVISION, alembic_version, metadata, workers
 from gateway.store.schema_support import UNFINISHED_COPY, found_schema, is_usable, unfinished_copy
 from gateway.store.sqlite_file import create
 
-_REFUSED = re.compile(r"\\\\u(?:0000|d[89a-f])")
+_REFUSED = re.compile(r"\\u0000|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]|NaN|Infinity")
+"""What may be in JSON as Python writes it, and not in JSONB."""
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +250,8 @@ def give_indexes_their_conditions() -> None:
 
 
 def _json(value: Any) -> str:
-    """As JSONB takes it: without NUL and lone surrogates, which become U+FFFD."""
+    """As JSONB takes it: without NUL and lone surrogates, which become U+FFFD, and numbers that are none, which become
+    null."""
     written = json.dumps(value, ensure_ascii=True)
     return json.dumps(gate.json_value(value)) if _REFUSED.search(written) else written
 

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import psycopg.abc
 from psycopg.adapt import PyFormat, Transformer
-from psycopg.errors import error_from_result
+from psycopg.errors import FeatureNotSupported, InFailedSqlTransaction, InvalidSqlStatementName, error_from_result
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 
@@ -26,11 +26,17 @@ PARAMSTYLE = "numeric_dollar"
 PREPARED_FROM = 3
 """A statement that is run so many times on a connection is prepared in the server."""
 
+MAX_PARAMETERS = 65_535
+"""Of one statement: the protocol counts them so far."""
+
 REMEMBERED = 200
 """Statements of a connection that are counted, or prepared."""
 
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _SUCCESSES = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.EMPTY_QUERY)
+
+_REPLANNING = "RevalidateCachedQuery"
+"""The server's function that refuses a prepared statement whose columns have other types now."""
 
 _Description = tuple[tuple[Any, ...], ...]
 
@@ -103,14 +109,18 @@ class DirectConnection(psycopg.Connection[Any]):
         return Cursor(self)
 
     def commit(self) -> None:
-        self._end(b"COMMIT")
+        """Raises `psycopg.Error`, also if a statement has failed: the server rolls back then, and calls that a
+        success."""
+        if (result := self._end(b"COMMIT")) is not None and result.command_status == b"ROLLBACK":
+            raise InFailedSqlTransaction("rolled back: a statement of the transaction has failed")
 
     def rollback(self) -> None:
         self._end(b"ROLLBACK")
 
-    def _end(self, command: bytes) -> None:
-        if self.pgconn.transaction_status != TransactionStatus.IDLE:
-            self._checked(self.pgconn.exec_(command))
+    def _end(self, command: bytes) -> PGresult | None:
+        if self.pgconn.transaction_status == TransactionStatus.IDLE:
+            return None
+        return self._checked(self.pgconn.exec_(command))
 
     def run(self, statement: str, parameters: Sequence[Any]) -> tuple[_Description | None, int, list[tuple[Any, ...]]]:
         """The description of the result, the number of its rows or of those that were changed, and its rows. Raises
@@ -120,6 +130,9 @@ class DirectConnection(psycopg.Connection[Any]):
             sql = statement.encode()
             result = self._checked(self.pgconn.exec_(_BEGIN + b"; " + sql if begins else sql))
             return self._read(result, _described(result))
+        if len(parameters) > MAX_PARAMETERS:
+            # The error that libpq has for it looks like one of the connection.
+            raise psycopg.ProgrammingError(f"{len(parameters)} parameters: more than {MAX_PARAMETERS} in one statement")
         if begins:
             self._checked(self.pgconn.exec_(_BEGIN))
         adapt = self._transformer
@@ -131,7 +144,7 @@ class DirectConnection(psycopg.Connection[Any]):
             self._checked(self.pgconn.prepare(name, known.sql, types))
             known.name = name
         if known.name:
-            result = self._checked(self.pgconn.exec_prepared(known.name, values, formats))
+            result = self._run_prepared(known.name, values, formats)
         else:
             result = self._checked(self.pgconn.exec_params(known.sql, values, types, formats))
         if known.description is None:
@@ -139,6 +152,16 @@ class DirectConnection(psycopg.Connection[Any]):
         if len(self._statements) > REMEMBERED:
             self._forget_oldest()
         return self._read(result, known.description)
+
+    def _run_prepared(self, name: bytes, values: Any, formats: Any) -> PGresult:
+        """Ends the connection when the server does not know the statement any more, or its columns have other types
+        since a migration: on another one all are prepared anew."""
+        try:
+            return self._checked(self.pgconn.exec_prepared(name, values, formats))
+        except (FeatureNotSupported, InvalidSqlStatementName) as error:
+            if isinstance(error, InvalidSqlStatementName) or error.diag.source_function == _REPLANNING:
+                self.close()
+            raise
 
     def _known(self, statement: str, types: tuple[int, ...] | None) -> _Statement:
         key = (statement, types)

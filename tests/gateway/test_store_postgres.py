@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, literal, select
+from sqlalchemy.exc import DBAPIError
 
 from agent.log import Call
 from agent.models.scripted import ScriptedModel
@@ -333,6 +336,57 @@ async def test_statements_of_many_kinds_leave_few_prepared_in_the_server(store: 
 
     for _ in range(2):
         assert 0 < await store.write(ask, Apart("many")) <= REMEMBERED
+
+
+async def test_statements_that_no_longer_fit_are_prepared_anew(store: Store) -> None:
+    await store.write(lambda c: c.exec_driver_sql("CREATE TABLE kept AS SELECT 1 AS number").rowcount, WHOLE)
+
+    def ask(connection: Connection) -> list[Any]:
+        return list(connection.exec_driver_sql("SELECT number FROM kept WHERE number = $1", (1,)))
+
+    async def ask_often() -> None:
+        for _ in range(5):
+            assert await store.write(ask, Apart("kept")) == await store.read(ask) == [(1,)]
+
+    await ask_often()
+    await store.write(lambda c: c.exec_driver_sql("ALTER TABLE kept ALTER number TYPE bigint").rowcount, WHOLE)
+    await ask_often()
+    await store.read(lambda c: c.exec_driver_sql("DEALLOCATE ALL").rowcount)
+    await ask_often()
+
+
+async def test_what_is_rolled_back_is_not_called_stored(store: Store) -> None:
+    def swallow(connection: Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE lost (number integer)")
+        with suppress(DBAPIError):
+            connection.exec_driver_sql("SELECT 1/0")
+
+    with pytest.raises(StoreFailed, match="rolled back"):
+        await store.write(swallow, Apart("lost"))
+    assert await store.write(lambda c: c.scalar(select(literal("x"))), Apart("lost")) == "x"
+
+
+async def test_too_many_parameters_are_no_lost_connection(store: Store) -> None:
+    names = ["x"] * 65_536
+    for ask in (store.read, partial(store.write, scope=Apart("many"))):
+        with pytest.raises(StoreFailed, match="parameters: more than 65535") as raised:
+            await ask(lambda c: c.scalar(select(literal("x").in_(names))))
+        assert not isinstance(raised.value, StoreUnreachable)
+
+
+async def test_json_that_the_server_refuses_is_made_fit(store: Store) -> None:
+    content = {"nul": "a\0b", "half": "\ud83d", "halves": "\ude00\ud83d", "none": nan, "too much": inf, "whole": "😀"}
+    await store.write_mcp_account("notes", "", content, None)
+    kept = await store.mcp_account("notes", "")
+    assert kept is not None
+    assert kept.content == {
+        "nul": "a\ufffdb",
+        "half": "\ufffd",
+        "halves": "\ufffd\ufffd",
+        "none": None,
+        "too much": None,
+        "whole": "😀",
+    }
 
 
 async def test_of_two_transactions_that_wait_for_each_other_one_is_run_again(store: Store, elsewhere: Store) -> None:
