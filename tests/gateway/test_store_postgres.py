@@ -138,15 +138,17 @@ async def test_what_belongs_to_a_conversation_waits_for_it(
 
 
 async def test_a_write_of_the_whole_waits_for_all_others_and_they_for_it(
-    store: Store, elsewhere: Store, file: Path
+    tmp_path: Path, store: Store, elsewhere: Store, file: Path
 ) -> None:
-    async with held(store, OfSession(SESSION)):
-        whole = asyncio.create_task(elsewhere.write(lambda connection: None, WHOLE))
-        await until(lambda: waiting_for_locks(file) == 1)
-        another = asyncio.create_task(tell(store, "after it", OTHER))
-        await until(lambda: waiting_for_locks(file) == 2)
-        assert not whole.done()
-    await asyncio.gather(whole, another)
+    async with open_store(url_of(tmp_path), worker="third") as third:
+        async with held(store, OfSession(SESSION)):
+            whole = asyncio.create_task(elsewhere.write(lambda connection: None, WHOLE))
+            await until(lambda: waiting_for_locks(file) == 1)
+            # In the other two it could be queued behind the write that is there.
+            another = asyncio.create_task(tell(third, "after it", OTHER))
+            await until(lambda: waiting_for_locks(file) == 2)
+            assert not whole.done()
+        await asyncio.gather(whole, another)
 
 
 async def test_a_worker_beats_while_the_whole_is_written(store: Store, elsewhere: Store) -> None:
