@@ -12,6 +12,12 @@ FORMAT = 1
 
 CONFLICT = "conflict"
 
+MAX_NAME = 255
+"""Bytes of a name in file systems."""
+
+MAX_SUFFIX = 50
+"""Bytes of the last part of a name that stays as it is."""
+
 
 class UnreadableManifest(OSError):
     """The list of files is not one that this version can read."""
@@ -190,13 +196,20 @@ def parents(path: str) -> Iterator[str]:
 
 
 def other_name(path: str, taken: Container[str]) -> str:
-    """A name beside the path that nothing has: "plan (conflict).md" for "plan.md"."""
+    """A name beside the path that nothing has: "plan (conflict).md" for "plan.md". Of a name that would be too long the
+    end of the stem is left out."""
     known = PurePosixPath(path)
     stem, suffix = (known.name, "") if known.name.startswith(".") else (known.stem, known.suffix)
+    if len(suffix.encode(errors="surrogateescape")) > MAX_SUFFIX:
+        stem, suffix = known.name, ""
     folder = path[: len(path) - len(known.name)]
     number = 1
     while True:
         mark = CONFLICT if number == 1 else f"{CONFLICT} {number}"
-        if (name := f"{folder}{stem} ({mark}){suffix}") not in taken:
+        end = f" ({mark}){suffix}"
+        room = MAX_NAME - len(end.encode(errors="surrogateescape"))
+        bytes_of_stem = stem.encode(errors="surrogateescape")
+        kept = stem if len(bytes_of_stem) <= room else bytes_of_stem[:room].decode(errors="ignore")
+        if (name := f"{folder}{kept}{end}") not in taken:
             return name
         number += 1

@@ -110,6 +110,18 @@ async def test_each_file_is_merged_for_itself_and_both_versions_of_one_that_both
         assert one.files() == expected
 
 
+@pytest.mark.parametrize("name", ["x" * 252 + ".md", "ü" * 126 + ".md", "x." + "y" * 253, "." + "x" * 254])
+async def test_a_name_that_is_as_long_as_it_may_be_gets_another_one_too(tmp_path: Path, name: str) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        one.write(name, "by one")
+        await one.save()
+        other.write(name, "by other")
+        assert "(conflict)" in await other.save()
+        assert sorted(other.files().values()) == ["by one", "by other"]
+        await one.bring()
+        assert one.files() == other.files()
+
+
 async def test_a_file_in_the_place_of_a_folder_gets_another_name(tmp_path: Path) -> None:
     async with two_machines(tmp_path) as (_, one, other):
         one.write("plan/one.txt", "in a folder")
