@@ -18,8 +18,8 @@ from gateway.store.schema import REVISION, alembic_version, metadata, workers
 from gateway.store.schema_support import UNFINISHED_COPY, found_schema, is_usable, unfinished_copy
 from gateway.store.sqlite_file import create
 
-_REFUSED = re.compile(r"\\u0000|\\ud[89ab]..(?!\\ud[c-f])|(?<!\\ud[89ab]..)\\ud[c-f]|NaN|Infinity")
-"""What may be in JSON as Python writes it, and not in JSONB."""
+_REFUSED = re.compile(r"\\u(?:0000|d[89ab]..(?!\\ud[c-f])|d[c-f](?<!\\ud[89ab]..\\ud[c-f]))")
+"""NUL and lone surrogates, in JSON as Python writes it. With one beginning, a long text is searched fast."""
 
 log = logging.getLogger(__name__)
 
@@ -253,7 +253,8 @@ def _json(value: Any) -> str:
     """As JSONB takes it: without NUL and lone surrogates, which become U+FFFD, and numbers that are none, which become
     null."""
     written = json.dumps(value, ensure_ascii=True)
-    return json.dumps(gate.json_value(value)) if _REFUSED.search(written) else written
+    is_refused = "NaN" in written or "Infinity" in written or _REFUSED.search(written)
+    return json.dumps(gate.json_value(value)) if is_refused else written
 
 
 def is_lost(error: SQLAlchemyError) -> bool:
