@@ -246,9 +246,13 @@ class _Jobs:
 
     def __init__(self) -> None:
         self.finishing = False
+        self._asked = 0
 
     def answer(self, request: Request) -> Turn:
-        return Say(DONE) if self.finishing else [Wait(MODEL_SECONDS), Call("list_files", {})]
+        self._asked += 1
+        # Always another name of the same folder: a call that is repeated ends the turn.
+        folder = f".{'/.' * (self._asked % 100)}"
+        return Say(DONE) if self.finishing else [Wait(MODEL_SECONDS), Call("list_files", {"path": folder})]
 
 
 async def _kill_one(workers: Fleet, server: ModelServer, model: _Jobs, lease: float) -> list[float]:
