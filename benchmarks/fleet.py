@@ -105,6 +105,8 @@ class Fleet:
     client: aiohttp.ClientSession
     bots: list[Bot] = field(default_factory=list)
     working: list[Worker] = field(default_factory=list)
+    only: Worker | None = None
+    """Gets all messages, if there is one."""
     _started: list[Worker] = field(default_factory=list)
     _posts: int = 0
     _people: int = 0
@@ -164,7 +166,7 @@ class Fleet:
         while True:
             for _ in range(len(self.working)):
                 self._posts += 1
-                worker = self.working[self._posts % len(self.working)]
+                worker = self.only or self.working[self._posts % len(self.working)]
                 try:
                     async with self.client.post(worker.url + path, json=update, headers=headers) as answer:
                         if answer.status == 200:

@@ -23,7 +23,8 @@ LogLine = Callable[[str], None]
 class Sizes:
     """Numbers of repetitions. Of the databases: log `entries` of the large one. Of the workers: how many there are,
     `conversations` that all of them have at once, `load_seconds` of each load, messages per second of the steady one
-    (`steady_rate`), and how often a worker is killed with a short lease (`fail_overs`) and the default one."""
+    (`steady_rate`), how many turns are `steered`, and how often a worker is killed with a short lease (`fail_overs`)
+    and the default one."""
 
     starts: int = 5
     messages: int = 200
@@ -42,12 +43,13 @@ class Sizes:
     conversations: int = 300
     load_seconds: float = 20.0
     steady_rate: float = 10.0
+    steered: int = 20
     fail_overs: int = 4
     long_fail_overs: int = 1
     deploys: int = 3
 
 
-QUICK = Sizes(2, 40, 2, 1, 1, 1, 1, False, 3, 2, 2, 200_000, 100, (1, 2, 3), 150, 6.0, 10.0, 2, 0, 1)
+QUICK = Sizes(2, 40, 2, 1, 1, 1, 1, False, 3, 2, 2, 200_000, 100, (1, 2, 3), 150, 6.0, 10.0, 5, 2, 0, 1)
 
 
 @dataclass(slots=True)

@@ -40,6 +40,7 @@ SETTLE = 3.0
 """Seconds after a deploy until the next one."""
 
 DONE = "All done."
+FINISH = "Finish, please."
 
 MEASURED = 2
 """The number of workers whose figures are compared with those of the others."""
@@ -241,6 +242,54 @@ async def fail_overs(bench: Bench) -> list[Row]:
     return rows
 
 
+async def steering(bench: Bench) -> list[Row]:
+    """From a message that one worker takes to the request of the turn that has read it, on the other one. Each turn is
+    steered by way of both."""
+    steered = bench.sizes.steered
+    found: dict[str, list[float]] = {"the other worker": [], "the same worker": []}
+    async with ModelServer() as server, fleet(bench, server.openai_url, 2) as workers:
+        server.respond(lambda request: Say(DONE) if FINISH in _last_words(request) else Say(["Well, ", Wait(TIMEOUT)]))
+        for number, conversation in enumerate(workers.conversations(steered)):
+            job = _job(conversation)
+            await conversation.say(job)
+            await server.until(lambda job=job: bool(_steps(server, job)), TIMEOUT)  # type: ignore[misc]
+            running = await asyncio.to_thread(_running, workers, {job: conversation})
+            [its_own] = [worker for worker in workers.working if running[worker.pid]]
+            [other] = [worker for worker in workers.working if worker is not its_own]
+            for by, worker in (("the other worker", other), ("the same worker", its_own)):
+                workers.only = worker
+                words = f"message {number} by {by}."
+                at = time.monotonic()
+                await conversation.say(words)
+                await server.until(lambda words=words: bool(_steps(server, words)), TIMEOUT)  # type: ignore[misc]
+                found[by].append(1000 * (_steps(server, words)[0] - at))
+            await conversation.say(FINISH)
+            await conversation.hear(DONE)
+            workers.only = None
+    own = found["the same worker"]
+    bench.log(f"steered by way of the other worker: p95 {percentile(found['the other worker'], 0.95):.1f} ms")
+    return [
+        Row(
+            f"a message by way of another worker until the turn's next request, {steered} turns: p50",
+            "ms",
+            percentile(found["the other worker"], 0.5),
+            {"the same worker": percentile(own, 0.5)},
+        ),
+        Row(
+            "… p95",
+            "ms",
+            percentile(found["the other worker"], 0.95),
+            {"the same worker": percentile(own, 0.95)},
+            (Target(100),),
+            {"": found["the other worker"]},
+        ),
+    ]
+
+
+def _last_words(request: Request) -> str:
+    return next(message.text for message in reversed(request.messages) if message.role == "user")
+
+
 class _Jobs:
     """A model that takes one step per second, until it is told to finish."""
 
@@ -292,20 +341,30 @@ def _next_step(server: ModelServer, job: str, after: float) -> float:
 
 def _busiest(workers: Fleet, jobs: Mapping[str, Conversation]) -> tuple[Worker, list[str]]:
     """The worker that runs most of the jobs, and those jobs."""
-    with psycopg.connect(workers.database) as connection:
-        rows = connection.execute(
-            "SELECT workers.pid, turns.session FROM turns JOIN workers ON workers.id = turns.worker "
-            "WHERE turns.state = 'running'"
-        ).fetchall()
-    running = {str(session).rpartition("/")[2]: pid for pid, session in rows}
-    found = {
-        worker.pid: [job for job, each in jobs.items() if running.get(str(each.chat.id)) == worker.pid]
-        for worker in workers.working
-    }
+    found = _running(workers, jobs)
     victim = max(workers.working, key=lambda worker: len(found[worker.pid]))
     if not found[victim.pid]:
         raise Failed("no worker runs any of the turns")
     return victim, found[victim.pid]
 
 
-WORKERS: Mapping[str, Scenario] = {"workers": throughput, "fail-over": fail_overs, "deploy": deploys}
+def _running(workers: Fleet, jobs: Mapping[str, Conversation]) -> dict[int, list[str]]:
+    """The jobs that each worker runs, by its process id."""
+    with psycopg.connect(workers.database) as connection:
+        rows = connection.execute(
+            "SELECT workers.pid, turns.session FROM turns JOIN workers ON workers.id = turns.worker "
+            "WHERE turns.state = 'running'"
+        ).fetchall()
+    running = {str(session).rpartition("/")[2]: pid for pid, session in rows}
+    return {
+        worker.pid: [job for job, each in jobs.items() if running.get(str(each.chat.id)) == worker.pid]
+        for worker in workers.working
+    }
+
+
+WORKERS: Mapping[str, Scenario] = {
+    "workers": throughput,
+    "steering": steering,
+    "fail-over": fail_overs,
+    "deploy": deploys,
+}

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.large import LARGE_DATABASE, SMALL
 from benchmarks.scenarios import Bench, Sizes
 from benchmarks.table import Row
-from benchmarks.workers import deploys, fail_overs, throughput
+from benchmarks.workers import deploys, fail_overs, steering, throughput
 
 pytestmark = pytest.mark.engines("postgresql")
 
@@ -20,6 +20,7 @@ SIZES = Sizes(
     conversations=6,
     load_seconds=1.0,
     steady_rate=4.0,
+    steered=1,
     fail_overs=1,
     long_fail_overs=0,
     deploys=1,
@@ -40,6 +41,12 @@ async def test_workers_answer_under_load(tmp_path: Path) -> None:
     assert rate is not None
     assert 0 < rate <= 6, "each of the six takes at least the model's second"
     assert all(row.value is not None and row.value > 0 for row in rows.values())
+
+
+async def test_a_turn_is_steered_by_way_of_another_worker(tmp_path: Path) -> None:
+    _, slowest = await steering(bench(tmp_path))
+    assert slowest.details is not None
+    assert len(slowest.details[""]) == 1
 
 
 async def test_the_turns_of_a_killed_worker_are_timed(tmp_path: Path) -> None:
