@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 
+from channels.channel import NotStored
+
 UNORDERED_SECONDS = 2.0
 """Seconds after a new connection in which events arrive in any order."""
 
@@ -29,7 +31,10 @@ class EventOrder:
 
     @asynccontextmanager
     async def queue(self, chat: str, happened: float) -> AsyncIterator[Ticket]:
-        """A place in the chat's queue, taken before anything is awaited. `happened` is in seconds."""
+        """A place in the chat's queue, taken before anything is awaited. `happened` is in seconds.
+
+        If what is done inside fails, those behind fail too: Slack sends all of them again, the earliest first.
+        """
         queue = self._queues.setdefault(chat, [])
         ticket = Ticket(queue, (happened, next(self._numbers)))
         queue.append(ticket)
@@ -37,6 +42,10 @@ class EventOrder:
             if time.monotonic() < self._ordered_from:
                 await asyncio.sleep(REORDER_DELAY)
             yield ticket
+        except Exception:
+            for later in filter(ticket.__lt__, queue):
+                later.fail()
+            raise
         finally:
             queue.remove(ticket)
             if queue:
@@ -50,6 +59,7 @@ class Ticket:
         self._queue = queue
         self._at = at
         self._woken = asyncio.Event()
+        self._has_failed = False
 
     def __lt__(self, other: Ticket) -> bool:
         return self._at < other._at
@@ -57,8 +67,15 @@ class Ticket:
     def wake(self) -> None:
         self._woken.set()
 
+    def fail(self) -> None:
+        """An earlier event could not be stored."""
+        self._has_failed = True
+        self.wake()
+
     async def turn(self) -> None:
-        """Returns when no earlier event is left in the queue."""
-        while min(self._queue) is not self:
+        """Returns when no earlier event is left in the queue. Raises `NotStored` if one of them could not be stored."""
+        while min(self._queue) is not self and not self._has_failed:
             self._woken.clear()
             await self._woken.wait()
+        if self._has_failed:
+            raise NotStored("an earlier message of this chat could not be stored")

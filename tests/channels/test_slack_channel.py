@@ -20,7 +20,7 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
-from channels.message import FileRef, MessageStatus
+from channels.message import FileRef, InboundMessage, MessageStatus, Receipt
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack.channel import SlackChannel
 from tests.channels.test_discord_channel import Shelfmark
@@ -233,6 +233,34 @@ async def test_a_message_that_could_not_be_kept_is_not_confirmed_and_comes_again
         assert slack.redeliver() == 1
         assert await inbox.texts(2) == ["two", "one"]
         await slack.settle()
+
+
+async def test_no_message_overtakes_one_that_cannot_be_stored_yet(
+    slack: Slack, channel: SlackChannel, inbox: Inbox
+) -> None:
+    """The first fails only once the second has arrived; another chat waits for neither."""
+    ann, bob = slack.direct("Ann"), slack.direct("Bob")
+    tried: list[str] = []
+
+    async def deliver(message: InboundMessage) -> Receipt | None:
+        tried.append(message.text)
+        if tried == ["one"]:
+            await inbox.until(lambda: bool(inbox.messages))
+            raise OSError("the database is away")
+        return await inbox.deliver(message)
+
+    async with asyncio.TaskGroup() as tasks:
+        listener = tasks.create_task(channel.listen(deliver, COMMANDS))
+        await slack.connected()
+        await ann.say("one")
+        await ann.say("two")
+        await bob.say("elsewhere")
+        assert await inbox.texts(1) == ["elsewhere"]
+        await slack.until(lambda slack: len(slack.unacknowledged()) == 2)
+        assert slack.redeliver() == 2
+        assert await inbox.texts(3) == ["elsewhere", "one", "two"]
+        await slack.settle()
+        listener.cancel()
 
 
 async def test_a_redelivered_event_has_the_same_id(slack: Slack, channel: SlackChannel, inbox: Inbox) -> None:
