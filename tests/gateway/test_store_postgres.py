@@ -412,7 +412,7 @@ async def test_of_two_transactions_that_wait_for_each_other_one_is_run_again(sto
     await asyncio.gather(
         store.write(rename(SESSION, OTHER), Apart("one")), elsewhere.write(rename(OTHER, SESSION), Apart("two"))
     )
-    assert len(attempts) == 3
+    assert len(attempts) >= 3, "and perhaps once more: they may meet again"
     titles = [title for (title,) in await store.read(lambda c: list(c.exec_driver_sql("SELECT title FROM sessions")))]
     assert [sorted(title) for title in titles] == [["7", "8"], ["7", "8"]]
 
