@@ -22,6 +22,7 @@ from channels.channel import (
 from channels.discord.channel import DiscordChannel
 from channels.message import FileRef, InboundMessage, MessageStatus, Receipt, ThreadRoot
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from tests.channels.failing import first_fails
 from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Shelf, png
 from tests.servers.discord import BOB, Discord, Person, Place, Upload
@@ -492,17 +493,8 @@ async def test_no_message_overtakes_one_that_cannot_be_kept_yet(
 ) -> None:
     """The first fails only once the second has arrived; another chat waits for neither."""
     ann, bob = discord.direct(), discord.direct(BOB)
-    tried: list[str] = []
-
-    async def deliver(message: InboundMessage) -> Receipt | None:
-        tried.append(message.text)
-        if tried == ["one"]:
-            await inbox.until(lambda: bool(inbox.messages))
-            raise OSError("the database is away")
-        return await inbox.deliver(message)
-
     async with asyncio.TaskGroup() as tasks:
-        listener = tasks.create_task(channel.listen(deliver, COMMANDS))
+        listener = tasks.create_task(channel.listen(first_fails(inbox), COMMANDS))
         await discord.connected()
         await ann.say("one")
         await ann.say("two")

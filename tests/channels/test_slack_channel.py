@@ -20,9 +20,10 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
-from channels.message import FileRef, InboundMessage, MessageStatus, Receipt
+from channels.message import FileRef, MessageStatus
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, Reply, Segment, TextSegment
 from channels.slack.channel import SlackChannel
+from tests.channels.failing import first_fails
 from tests.channels.test_discord_channel import Shelfmark
 from tests.channels.test_sync import MemoryLedger
 from tests.channels.test_telegram_channel import Inbox, Shelf, png
@@ -240,17 +241,8 @@ async def test_no_message_overtakes_one_that_cannot_be_stored_yet(
 ) -> None:
     """The first fails only once the second has arrived; another chat waits for neither."""
     ann, bob = slack.direct("Ann"), slack.direct("Bob")
-    tried: list[str] = []
-
-    async def deliver(message: InboundMessage) -> Receipt | None:
-        tried.append(message.text)
-        if tried == ["one"]:
-            await inbox.until(lambda: bool(inbox.messages))
-            raise OSError("the database is away")
-        return await inbox.deliver(message)
-
     async with asyncio.TaskGroup() as tasks:
-        listener = tasks.create_task(channel.listen(deliver, COMMANDS))
+        listener = tasks.create_task(channel.listen(first_fails(inbox), COMMANDS))
         await slack.connected()
         await ann.say("one")
         await ann.say("two")
