@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from agent.workspace_changes import PlainWorkspace, WorkspaceChanges
 from channels.address import Address, Sender
-from gateway.sessions import parent_key, session_key
+from gateway.sessions import conversation_of, session_key
 from gateway.store import records
 from gateway.workspaces.removal import DELETED, delete_folder, remove_for_good
 from gateway.workspaces.sync import WorkspaceSync
@@ -140,13 +140,6 @@ class Workspaces:
                 await asyncio.to_thread(remove_for_good, folder)
             except OSError as error:
                 log.warning("a deleted workspace cannot be removed yet: %s", error)
-
-
-def conversation_of(session: str) -> str:
-    """The session with people in it that a delegated task belongs to; any other session is its own."""
-    while (parent := parent_key(session)) is not None:
-        session = parent
-    return session
 
 
 def folder_name(channel: str, name: str, key: str) -> str:
