@@ -7,11 +7,10 @@ since it was looked at is never overwritten.
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -20,6 +19,7 @@ from secrets import token_hex
 from typing import BinaryIO
 
 from agent.tools.workspace import FOLDER_FLAGS, make_workspace, opened_folder
+from gateway.media.blobs import WrongBytes
 from gateway.workspaces.manifest import Entry, File, Folder, LeftOut, Link, other_name
 
 TEMPORARY = ".interject-sync-"
@@ -35,7 +35,8 @@ RACE = 50_000_000
 
 @dataclass(frozen=True, slots=True)
 class SyncLimits:
-    """Of one workspace: how many files are saved, of so many bytes in all, and how large one of them may be."""
+    """Of one workspace: how many files (with links and empty folders) are saved, of so many bytes in all, and how
+    large one of them may be."""
 
     files: int = 20_000
     total: int = 4 << 30
@@ -88,14 +89,16 @@ def scan(folder: Path, known: Mapping[str, Known], limits: SyncLimits) -> Scanne
             scanned.left_out.append(LeftOut(path, f"it has more than {_mib(limits.file)}"))
         else:
             found[path] = status
-    for path in _within(found, limits, scanned):
-        status, before = found[path], known.get(path)
+    _leave_out_largest(found, limits, scanned)
+    for path, status in found.items():
+        before = known.get(path)
         if before is not None and before.fits(status):
             _add(path, before, status, scanned)
             scanned.known[path] = before
         else:
             _read(root, path, scanned)
     scanned.left_out.sort(key=lambda each: each.path)
+    del scanned.left_out[limits.files :]
     return scanned
 
 
@@ -135,25 +138,34 @@ def _folders(root: Path, unreadable: Callable[[OSError], None]) -> Iterator[tupl
             folders.clear()
 
 
-def _within(found: dict[str, os.stat_result], limits: SyncLimits, scanned: Scanned) -> list[str]:
-    """The files that are saved: if there are too many, those of the largest folders (or files) are left out, until the
-    others are within the limits."""
-    files, total = len(found), sum(status.st_size for status in found.values())
-    if files <= limits.files and total <= limits.total:
-        return list(found)
+def _leave_out_largest(found: dict[str, os.stat_result], limits: SyncLimits, scanned: Scanned) -> None:
+    """If there is too much, what is in the largest folders (or the largest files) is taken out of `found` and of
+    `scanned`, until the rest is within the limits."""
+    count, size = len(found) + len(scanned.entries), sum(status.st_size for status in found.values())
+    if count <= limits.files and size <= limits.total:
+        return
     tops: dict[str, list[str]] = defaultdict(list)
-    for path in found:
+    for path in (*found, *scanned.entries):
         tops[path.partition("/")[0]].append(path)
-    sizes = {top: sum(found[path].st_size for path in paths) for top, paths in tops.items()}
-    while files > limits.files or total > limits.total:
-        largest = max(tops, key=lambda top: (len(tops[top]) if files > limits.files else sizes[top], top))
-        count, size = len(tops.pop(largest)), sizes[largest]
-        why = f"{limits.files:,} files" if files > limits.files else _mib(limits.total)
-        scanned.left_out.append(LeftOut(largest, f"with it, the workspace would have more than {why}"))
-        files, total = files - count, total - size
-    for path in [path for path in scanned.entries if path.partition("/")[0] in sizes.keys() - tops.keys()]:
-        del scanned.entries[path]
-    return [path for paths in tops.values() for path in paths]
+    counts = {top: len(paths) for top, paths in tops.items()}
+    sizes = {top: sum(found[path].st_size for path in paths if path in found) for top, paths in tops.items()}
+    for top in sorted(tops, key=lambda top: (counts[top], top), reverse=True):
+        if count <= limits.files:
+            break
+        _leave_out(top, f"{limits.files:,} files", tops.pop(top), found, scanned)
+        count, size = count - counts[top], size - sizes[top]
+    for top in sorted(tops, key=lambda top: (sizes[top], top), reverse=True):
+        if size <= limits.total:
+            break
+        _leave_out(top, _mib(limits.total), tops.pop(top), found, scanned)
+        size -= sizes[top]
+
+
+def _leave_out(top: str, most: str, paths: Iterable[str], found: dict[str, os.stat_result], scanned: Scanned) -> None:
+    scanned.left_out.append(LeftOut(top, f"with it, the workspace would have more than {most}"))
+    for path in paths:
+        found.pop(path, None)
+        scanned.entries.pop(path, None)
 
 
 def _read(root: Path, path: str, scanned: Scanned) -> None:
@@ -162,7 +174,7 @@ def _read(root: Path, path: str, scanned: Scanned) -> None:
     try:
         with opened_file(root, path) as stream:
             status, now = os.fstat(stream.fileno()), time.time_ns()
-            while data := stream.read(CHUNK):
+            for data in chunks_of(stream, status.st_size):
                 hashed.update(data)
     except FileNotFoundError:
         # It was deleted since it was listed.
@@ -186,6 +198,13 @@ def known_as(status: os.stat_result, hash: str) -> Known:
 
 def _mib(size: int) -> str:
     return f"{size / (1 << 20):,.0f} MiB" if size >= 1 << 20 else f"{size:,} bytes"
+
+
+def chunks_of(stream: BinaryIO, size: int) -> Iterator[bytes]:
+    """The first bytes of a file, not more than `size` of them: it may grow faster than it can be read."""
+    while size > 0 and (data := stream.read(min(size, CHUNK))):
+        size -= len(data)
+        yield data
 
 
 def opened_file(folder: Path, path: str) -> BinaryIO:
@@ -222,7 +241,8 @@ class FolderChanges:
         for _, _, files, descriptor in _folders(self.root, lambda error: None):
             for name in files:
                 if name.startswith(TEMPORARY):
-                    os.unlink(name, dir_fd=descriptor)
+                    with suppress(FileNotFoundError):
+                        os.unlink(name, dir_fd=descriptor)
 
     def rename(self, path: str, name: str) -> str:
         """What is at the path gets this name in the same folder, or another one if something has it; the name."""
@@ -255,13 +275,18 @@ class FolderChanges:
         self._replace(path, lambda temporary, folder: os.symlink(link.target, temporary, dir_fd=folder))
 
     def write(self, path: str, file: File, source: Path) -> None:
-        """Writes the file, whole or not at all; `source` has its bytes."""
+        """Writes the file, whole or not at all; `source` has its bytes. Raises `WrongBytes` if it has others."""
 
         def copy(temporary: str, folder: int) -> None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             target = os.open(temporary, flags, 0o600, dir_fd=folder)
             with os.fdopen(target, "wb") as stream, source.open("rb") as original:
-                shutil.copyfileobj(original, stream, CHUNK)
+                hashed = sha256()
+                while data := original.read(CHUNK):
+                    hashed.update(data)
+                    stream.write(data)
+                if hashed.hexdigest() != file.hash:
+                    raise WrongBytes(file.hash)
                 os.fchmod(target, file.mode)
                 stream.flush()
                 os.utime(target, ns=(file.changed, file.changed))

@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import Any
 
 from gateway.workspaces.folder import Known
-from gateway.workspaces.manifest import Manifest, from_json, to_json
+from gateway.workspaces.manifest import Manifest, checked_path, from_json, to_json
 
 FORMAT = 1
 STATE = ".json"
@@ -140,4 +140,4 @@ def _version_from(data: Any) -> Version:
     """Raises `ValueError`, `TypeError` and `KeyError`."""
     if data["format"] != FORMAT:
         raise ValueError("of another version of Interject")
-    return Version(str(data["key"]), str(data["id"]), int(data["version"]), str(data["manifest"]))
+    return Version(checked_path(data["key"]), str(data["id"]), int(data["version"]), str(data["manifest"]))

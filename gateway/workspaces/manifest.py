@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
+
+from gateway.media.blobs import HASH
 
 FORMAT = 1
 
@@ -17,6 +20,11 @@ MAX_NAME = 255
 
 MAX_SUFFIX = 50
 """Bytes of the last part of a name that stays as it is."""
+
+MAX_NUMBER = 2**63 - 1
+"""Of sizes and times in file systems."""
+
+DAMAGED = "the list of the files in the workspace is damaged"
 
 
 class UnreadableManifest(OSError):
@@ -100,9 +108,10 @@ def dump_manifest(manifest: Manifest) -> bytes:
 def load_manifest(data: bytes) -> Manifest:
     """Raises `UnreadableManifest`."""
     try:
-        return from_json(json.loads(data))
-    except (ValueError, TypeError, KeyError) as error:
-        raise UnreadableManifest("the list of the files in the workspace is damaged") from error
+        parsed = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableManifest(DAMAGED) from error
+    return from_json(parsed)
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
@@ -120,22 +129,45 @@ def to_json(manifest: Manifest) -> dict[str, Any]:
 
 
 def from_json(data: Any) -> Manifest:
-    """Raises `UnreadableManifest`, `ValueError`, `TypeError` and `KeyError`."""
-    if data["format"] != FORMAT:
-        raise UnreadableManifest("the list of the files in the workspace is of a newer version of Interject")
-    entries: dict[str, Entry] = {}
-    for path, (hash, size, mode, changed) in data["files"].items():
-        entries[_checked(path)] = File(str(hash), int(size), int(mode) & 0o777, int(changed))
-    entries |= {_checked(path): Link(str(target)) for path, target in data["links"].items()}
-    entries |= {_checked(path): Folder() for path in data["folders"]}
-    return Manifest(entries, tuple(LeftOut(str(path), str(reason)) for path, reason in data["left_out"]))
+    """Raises `UnreadableManifest`."""
+    try:
+        if data["format"] != FORMAT:
+            raise UnreadableManifest("the list of the files in the workspace is of a newer version of Interject")
+        entries: dict[str, Entry] = {checked_path(path): _file(*values) for path, values in data["files"].items()}
+        entries |= {checked_path(path): Link(_name(target)) for path, target in data["links"].items()}
+        entries |= {checked_path(path): Folder() for path in data["folders"]}
+        return Manifest(entries, tuple(LeftOut(_name(path), str(reason)) for path, reason in data["left_out"]))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UnreadableManifest(DAMAGED) from error
 
 
-def _checked(path: str) -> str:
-    """A path that stays within the workspace. Raises `ValueError`."""
-    if not path or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
-        raise ValueError(f"{path!r} is no path within a workspace")
-    return path
+def _file(hash: Any, size: Any, mode: Any, changed: Any) -> File:
+    """Raises `ValueError` and `TypeError`."""
+    if not HASH.fullmatch(hash):
+        raise ValueError(f"{hash!r} is no SHA-256")
+    return File(hash, _number(size), _number(mode) & 0o777, _number(changed))
+
+
+def _number(value: Any) -> int:
+    """Raises `ValueError`."""
+    if not isinstance(value, int) or abs(value) > MAX_NUMBER:
+        raise ValueError(f"{value!r} is no number of a file system")
+    return value
+
+
+def _name(value: Any) -> str:
+    """A name or a path that a file system can have. Raises `ValueError`."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"{value!r} is no name in a file system")
+    os.fsencode(value)
+    return value
+
+
+def checked_path(path: Any) -> str:
+    """A path that stays within its folder. Raises `ValueError`."""
+    if any(part in ("", ".", "..") for part in _name(path).split("/")):
+        raise ValueError(f"{path!r} is no path within a folder")
+    return str(path)
 
 
 def merge(base: Entries, here: Entries, there: Entries) -> Merged:

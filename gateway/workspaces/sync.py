@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
+from agent.gate import one_line
 from agent.interrupt import shielded
 from agent.media import Attachment, MediaError, MediaMissing
 from gateway.store.errors import StoreError
 from gateway.store.records import SavedWorkspace, WorkspaceChange
-from gateway.workspaces.folder import CHUNK, FolderChanges, Scanned, SyncLimits, opened_file, scan
+from gateway.workspaces.folder import FolderChanges, Scanned, SyncLimits, chunks_of, opened_file, scan
 from gateway.workspaces.local_state import LocalState, LocalStates, Version
 from gateway.workspaces.manifest import (
     Entry,
@@ -252,14 +253,16 @@ class WorkspaceSync:
         await _to_the_end(self.states.write, LocalState(version, there, unchanged | changes.known))
         notes = []
         if renamed := {**merged.renamed, **changes.kept}:
-            notes.append(CONFLICTS.format(files=_listed(f"`{path}` → `{name}`" for path, name in renamed.items())))
+            notes.append(
+                CONFLICTS.format(files=_listed(f"{_shown(path)} → {_shown(name)}" for path, name in renamed.items()))
+            )
         if lost:
             log.error("the workspace %s: %d files are missing in the media store", key, len(lost))
-            notes.append(LOST.format(files=_listed(f"`{path}`" for path in lost)))
+            notes.append(LOST.format(files=_listed(map(_shown, lost))))
         if saved.host != self.host and there.left_out and there.left_out != base.left_out:
             notes.append(_left_out(saved.host, there.left_out))
         unsaved = bool(lost or changes.kept) or not is_same(Manifest(merged.entries, there.left_out), there)
-        return Brought(tuple(map(_printable, notes)), unsaved)
+        return Brought(tuple(notes), unsaved)
 
     async def _save_on(self, key: str, saved: SavedWorkspace | None, commit: Commit) -> tuple[str, ...] | None:
         """Saves what differs from this version, to which the folder was brought. None: another one was saved since."""
@@ -288,7 +291,7 @@ class WorkspaceSync:
         version = Version(key, stored.id, stored.version, manifest)
         await _to_the_end(self.states.write, LocalState(version, now, known))
         if now.left_out and now.left_out != base.left_out:
-            return (_printable(_left_out(self.host, now.left_out)),)
+            return (_left_out(self.host, now.left_out),)
         return ()
 
     async def _state(self, key: str, saved: SavedWorkspace | None) -> LocalState | None:
@@ -346,7 +349,7 @@ class WorkspaceSync:
                 entry = entries[path]
                 assert isinstance(entry, File)
                 try:
-                    async with aclosing(_chunks(folder, path)) as chunks:
+                    async with aclosing(_chunks(folder, path, entry.size)) as chunks:
                         sent = await self._media.put_unexamined(chunks, path)
                 except FileNotFoundError:
                     # It was deleted since the folder was looked at.
@@ -421,11 +424,12 @@ async def _each(works: Iterable[Callable[[], Awaitable[None]]]) -> None:
         raise errors[0]
 
 
-async def _chunks(folder: Path, path: str) -> AsyncGenerator[bytes, None]:
-    """Raises `FileNotFoundError` if it is no file any more."""
+async def _chunks(folder: Path, path: str, size: int) -> AsyncGenerator[bytes, None]:
+    """Of the bytes that the file had when it was looked at. Raises `FileNotFoundError` if it is no file any more."""
     stream = await asyncio.to_thread(opened_file, folder, path)
     try:
-        while data := await asyncio.to_thread(stream.read, CHUNK):
+        chunks = chunks_of(stream, size)
+        while (data := await asyncio.to_thread(next, chunks, None)) is not None:
             yield data
     finally:
         stream.close()
@@ -436,7 +440,9 @@ async def _at_once(data: bytes) -> AsyncIterator[bytes]:
 
 
 def _left_out(host: str, left_out: Iterable[LeftOut]) -> str:
-    return LEFT_OUT.format(host=host, files=_listed(f"`{each.path}` ({each.reason})" for each in left_out))
+    return LEFT_OUT.format(
+        host=host, files=_listed(f"{_shown(each.path)} ({one_line(each.reason)})" for each in left_out)
+    )
 
 
 def _listed(items: Iterable[str]) -> str:
@@ -445,13 +451,15 @@ def _listed(items: Iterable[str]) -> str:
     return f"{', '.join(all_items[:NAMED])}{more}."
 
 
-def _printable(text: str) -> str:
-    return text.encode(errors="replace").decode()
+def _shown(path: str) -> str:
+    """Whoever can make files chooses their names: in a note they are only names."""
+    name = one_line(path).replace("`", "'")
+    return f"`{name}`"
 
 
 def reason_of(error: Exception) -> str:
     """For people, without paths of this machine."""
-    return str(error.strerror or error if isinstance(error, OSError) else error).rstrip(".")
+    return one_line(error.strerror or error if isinstance(error, OSError) else error).rstrip(".")
 
 
 ERRORS = (MediaError, OSError, StoreError)
