@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 IDENTIFY_INTERVAL = 5.0
 """https://discord.com/developers/docs/events/gateway#rate-limiting: seconds between two new sessions of one bucket."""
 
+MAX_SHARDS = 50_000
+"""More are not believed: Discord wants one for about a thousand servers, and no bot is in so many."""
+
 LOOK_INTERVAL = 60.0
 """Seconds until Discord is asked again whether new sessions are allowed."""
 
@@ -37,10 +40,12 @@ class StartLimits:
 
 
 def start_limits(answer: Json) -> StartLimits:
-    """From the answer of `GET /gateway/bot`."""
-    limit = answer["session_start_limit"]
+    """From the answer of `GET /gateway/bot`. Raises `ValueError`, or another error of `channels.visible.MALFORMED`."""
+    limit, shards = answer["session_start_limit"], int(answer["shards"])
+    if shards > MAX_SHARDS:
+        raise ValueError(f"{shards} connections: more than {MAX_SHARDS}")
     return StartLimits(
-        max(1, int(answer["shards"])),
+        max(1, shards),
         max(1, int(limit["max_concurrency"])),
         int(limit["remaining"]),
         int(limit["reset_after"]) / 1000,
@@ -127,7 +132,7 @@ class SessionStarts:
             minutes = limits.reset_after / 60
             self._problem(f"Discord allows this bot no new session for {minutes:.0f} minutes")
             log.warning("%s: Discord allows no new session for %.0f minutes", self._channel, minutes)
-            await asyncio.sleep(min(limits.reset_after, LOOK_INTERVAL))
+            await asyncio.sleep(min(max(limits.reset_after, self._interval), LOOK_INTERVAL))
             self._asked_at = -math.inf
         self._begun += 1
         self._problem("")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from channels.channel import Shard
 from channels.discord.cursors import MessageCursors
+from channels.discord.shards import AllShards
 from channels.discord.snowflakes import first_id
+from channels.discord.starts import SessionStarts, StartLimits
 from tests.channels.test_discord_channel import Inbox, Shelfmark, account, listening
 from tests.channels.test_telegram_channel import Shelf
 from tests.servers.discord import Discord, Place
@@ -122,6 +125,38 @@ async def test_nothing_begins_beyond_the_limit_of_sessions() -> None:
                 await inbox.texts(1)
                 assert channel.problem == ""
         await channel.aclose()
+
+
+@pytest.mark.parametrize("wanted", [0, -1, 10**6, 10**400, "x", None, [], True], ids=lambda each: repr(each)[:9])
+async def test_a_number_of_connections_that_cannot_be_is_one(wanted: Any) -> None:
+    inbox = Inbox()
+    async with Discord() as discord:
+        room, discord.shards = discord.direct(), wanted
+        channel = account(discord, Shelf(), Shelfmark())
+        async with listening(discord, channel, inbox):
+            await room.say("hi")
+            await inbox.texts(1)
+        await channel.aclose()
+        assert ["shard" in each for each in discord.gateway.identifies] == [False]
+
+
+async def test_discord_is_not_asked_again_at_once_where_a_limit_ends_now() -> None:
+    asked = 0
+
+    async def ask() -> StartLimits:
+        nonlocal asked
+        asked += 1
+        return StartLimits(remaining=0, reset_after=0.0)
+
+    problems: list[str] = []
+    async with asyncio.TaskGroup() as tasks:
+        starts = SessionStarts("discord", AllShards(), ask, 3600.0, problems.append, tasks)
+        begins = tasks.create_task(starts.begin(0))
+        for _ in range(200):
+            await asyncio.sleep(0)
+        begins.cancel()
+    assert problems == ["Discord allows this bot no new session for 0 minutes"]
+    assert asked == 1
 
 
 async def test_a_channel_that_is_newer_than_all_of_its_shard_was_made_meanwhile() -> None:
