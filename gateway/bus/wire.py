@@ -20,6 +20,7 @@ from agent.events import Charged, Logged, Progress, ReasoningDelta, TextDelta, W
 from agent.events import Event as AgentEvent
 from agent.log import dump, load
 from channels.address import Address
+from channels.visible import MALFORMED
 from gateway.bus.events import (
     BusEvent,
     HistoryChanged,
@@ -254,14 +255,14 @@ def payloads(sender: str, number: int, messages: Iterable[str]) -> Iterator[str]
 
 
 def read(payload: str) -> Notification | None:
-    """None for what is no notification of this version."""
+    """None for what is no notification of this version: whoever may connect to the database can send anything."""
     try:
         found = json.loads(payload)
         if found["v"] != VERSION:
             return None
         messages = tuple(message for each in found["m"] if (message := _read_message(each)) is not None)
         return Notification(str(found["from"]), int(found["n"]), messages)
-    except (ValueError, TypeError, LookupError) as error:
+    except MALFORMED as error:
         log.warning("a notification of another worker is not understood: %s", error)
         return None
 
@@ -269,13 +270,13 @@ def read(payload: str) -> Notification | None:
 def _read_message(found: dict[str, Any]) -> Message | None:
     try:
         return _message(found)
-    except (ValueError, TypeError, LookupError) as error:
+    except MALFORMED as error:
         log.warning("a message of another worker is not understood: %s", error)
         return None
 
 
 def _message(found: dict[str, Any]) -> Message | None:
-    """None for a kind that this version does not know. Raises `ValueError`, `TypeError` or `LookupError`."""
+    """None for a kind that this version does not know. Raises one of `MALFORMED`."""
     kind = found.pop("k")
     if kind == _PROGRESS:
         return _progress(found)

@@ -31,8 +31,9 @@ LEASE = 600.0
 
 @dataclass
 class Worker:
-    """One of the two. `looked` counts how often it was told to look at the store."""
+    """One of the two, on the database at `url`. `looked` counts how often it was told to look at the store."""
 
+    url: str
     gateway: Gateway
     store: Store
     bus: PostgresBus
@@ -150,7 +151,7 @@ async def _worker(
             running = asyncio.create_task(gateway.run())
             try:
                 await channel.until(lambda channel: channel.deliver is not None)
-                yield Worker(gateway, store, bus, channel, model, looked)
+                yield Worker(url, gateway, store, bus, channel, model, looked)
             finally:
                 running.cancel()
                 ended = await asyncio.gather(running, return_exceptions=True)
