@@ -101,14 +101,25 @@ def by(name: str, make: Callable[[Any], Scope]) -> Rule:
     """The scope is made from the argument with this name."""
 
     def rule(operation: Callable[..., Any], injected: int) -> ScopeOf:
-        place = list(inspect.signature(operation).parameters).index(name) - injected
-
-        def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
-            return make(args[place] if place < len(args) else kwargs[name])
-
-        return scope
+        argument = _argument(operation, injected, name)
+        return lambda args, kwargs: make(argument(args, kwargs))
 
     return rule
+
+
+def _argument(
+    operation: Callable[..., Any], injected: int, name: str
+) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
+    """Finds the operation's argument with this name in a call, which may leave it out if it has a default."""
+    parameters = inspect.signature(operation).parameters
+    place, default = list(parameters).index(name) - injected, parameters[name].default
+
+    def argument(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if place < len(args):
+            return args[place]
+        return kwargs[name] if name in kwargs or default is inspect.Parameter.empty else default
+
+    return argument
 
 
 def always(scope: Scope) -> Rule:
@@ -132,13 +143,11 @@ of_sign_ins = always(OfTable("sign-ins"))
 
 def by_arrival(operation: Callable[..., Any], injected: int) -> ScopeOf:
     """The conversation of the arriving message, with its sender if their messages are counted."""
-    names = tuple(inspect.signature(operation).parameters)[injected:]
+    message, session, options = (_argument(operation, injected, name) for name in ("message", "session", "options"))
 
     def scope(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scope:
-        given = dict(zip(names, args, strict=False)) | kwargs
-        message, options = given["message"], given.get("options")
-        counts = options is not None and options.limit is not None
-        return OfSession(given["session"], f"{message.address.channel}:{message.sender.id}" if counts else "")
+        arriving, counts = message(args, kwargs), options(args, kwargs).limit is not None
+        return OfSession(session(args, kwargs), f"{arriving.address.channel}:{arriving.sender.id}" if counts else "")
 
     return scope
 
