@@ -31,6 +31,7 @@ from channels.channel import (
     Undeliverable,
     Unreachable,
 )
+from channels.command_menu import CommandMenu
 from channels.discord import limits
 from channels.discord.api import Rest, discord_errors, only_logged, token_rejected
 from channels.discord.connection import Connection, OtherShards, saved_session, wanted_intents
@@ -127,8 +128,6 @@ class DiscordChannel:
                 f"channel {name!r} has no token: get one from the Discord Developer Portal (your application, Bot)"
             )
         self.name = name
-        self._menu: tuple[CommandHelp, ...] = ()
-        self._registering = asyncio.Lock()
         self.problem = ""
         self._media = media
         self._cursors = cursors
@@ -139,6 +138,7 @@ class DiscordChannel:
         self._identify_interval = identify_interval
         self._reaction_answers = reaction_answers
         self._rest = Rest(token, api_url)
+        self._menu = CommandMenu(self._register)
         self._interactions = Interactions()
         self._roles = MemberRoles(self._ask)
         self._directory = Directory("")
@@ -181,7 +181,7 @@ class DiscordChannel:
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Survives everything but a rejected token or intent. Goes on with the sessions that the leases have, if
         Discord still knows them; otherwise reads in each channel what was missed."""
-        self._menu = commands
+        self._menu.commands = commands
         me = await self._call_until_answered(Route("GET", "/users/@me"))
         bot = Bot(self.name, str(me["id"]))
         log.info("%s: this is @%s", self.name, me["username"])
@@ -261,7 +261,7 @@ class DiscordChannel:
                 tasks.create_task(cursors.run())
                 tasks.create_task(_keep_saved(connection, progress, lease))
                 if shard.number == 0:
-                    tasks.create_task(self._register_menu())
+                    tasks.create_task(self._menu.show())
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
@@ -280,16 +280,8 @@ class DiscordChannel:
         self.problem = next(filter(None, self._troubles.values()), "")
 
     async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
-        self._menu = commands
-        await self._register_menu()
-
-    async def _register_menu(self) -> None:
-        """Until it is the newest one that is registered."""
-        async with self._registering:
-            registered = None
-            while registered is not self._menu:
-                registered = self._menu
-                await self._register(registered)
+        self._menu.commands = commands
+        await self._menu.show()
 
     async def _register(self, commands: tuple[CommandHelp, ...]) -> None:
         """Only if they changed: Discord accepts 200 new commands a day."""

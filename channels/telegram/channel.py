@@ -29,6 +29,7 @@ from channels.channel import (
     RetryLater,
     Undeliverable,
 )
+from channels.command_menu import CommandMenu
 from channels.message import Deliver, FileRef, MessageState, MessageStatus, ThreadRoot
 from channels.reply import Reply
 from channels.sync import rendered, sync_pieces
@@ -99,8 +100,6 @@ class TelegramChannel:
                 f"channels.{name}.token is malformed: tokens of @BotFather look like 123456:ABC-def_1"
             )
         self.name = name
-        self._menu: tuple[CommandHelp, ...] = ()
-        self._registering = asyncio.Lock()
         self.problem = ""
         self._media = media
         self._reactions = reactions
@@ -115,6 +114,7 @@ class TelegramChannel:
         self._webhook_url = webhook_url
         # Only who has the token can know it.
         self._secret = hmac.new(token.encode(), b"webhook", hashlib.sha256).hexdigest()
+        self._menu = CommandMenu(self._register)
         self._talk = Talk(earlier_messages)
         self._updates = [*UPDATES, *([REACTION_UPDATES] if reaction_answers else [])]
         self._inbound = Inbound(
@@ -153,7 +153,7 @@ class TelegramChannel:
 
     async def listen(self, deliver: Deliver, commands: tuple[CommandHelp, ...]) -> None:
         """Confirms updates to Telegram only once they are committed. Survives everything but a rejected token."""
-        self._menu = commands
+        self._menu.commands = commands
         try:
             async with asyncio.TaskGroup() as tasks:
                 # Concurrent: the first poll does not wait for the bot's username.
@@ -171,20 +171,16 @@ class TelegramChannel:
         me = await self._call_until_answered("getMe")
         self._inbound.identify(Bot(self.name, self._account, me["username"]))
         log.info("%s: this is @%s", self.name, me["username"])
-        await self._register_menu()
+        await self._menu.show()
 
     async def show_commands(self, commands: tuple[CommandHelp, ...]) -> None:
-        self._menu = commands
-        await self._register_menu()
+        self._menu.commands = commands
+        await self._menu.show()
 
-    async def _register_menu(self) -> None:
-        """Until it is the newest one that is registered. https://core.telegram.org/bots/api#setmycommands"""
-        async with self._registering:
-            registered = None
-            while registered is not self._menu:
-                registered = self._menu
-                with suppress(BadRequest):
-                    await self._call_until_answered("setMyCommands", commands=_listed(registered))
+    async def _register(self, commands: tuple[CommandHelp, ...]) -> None:
+        """https://core.telegram.org/bots/api#setmycommands"""
+        with suppress(BadRequest):
+            await self._call_until_answered("setMyCommands", commands=_listed(commands))
 
     async def _set_webhook(self) -> None:
         try:
