@@ -435,11 +435,10 @@ class Dispatcher:
                     self._bus.released()
 
     async def _claim(self, active: ActiveTurn) -> records.Turn | NoRoom | None:
-        total = self._room.total
-        is_limited = total is not None and not active.needs_no_slot
+        total = None if active.needs_no_slot else self._room.total
 
         async def claim() -> records.Turn | NoRoom | None:
-            if total is None or not is_limited:
+            if total is None:
                 return await self._store.claim(active.session)
             return await self._store.claim_slot(active.session, total)
 
