@@ -716,7 +716,6 @@ class SavedWorkspace:
     manifest: str
     files: int
     host: str
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

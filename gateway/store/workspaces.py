@@ -61,9 +61,7 @@ _forget = (
 )
 _forget_old = delete(workspaces).where(workspaces.c.key.is_(None), workspaces.c.at < bindparam("before"))
 _deleted = select(workspaces.c.id).where(workspaces.c.key.is_(None), workspaces.c.at >= bindparam("since"))
-_are_deleted = select(workspaces.c.id).where(
-    workspaces.c.key.is_(None), workspaces.c.id.in_(bindparam("ids", expanding=True))
-)
+_is_deleted = select(workspaces.c.id).where(workspaces.c.key.is_(None), workspaces.c.id == bindparam("of_id"))
 _running_call = select(work.c.id).where(work.c.id == bindparam("row"), is_running_work)
 
 
@@ -105,19 +103,19 @@ def deleted_workspaces(connection: Connection, since: datetime) -> frozenset[str
 
 
 def is_workspace_deleted(connection: Connection, id: str) -> bool:
-    return connection.execute(_are_deleted, {"ids": [id]}).first() is not None
+    return connection.execute(_is_deleted, {"of_id": id}).first() is not None
 
 
 def _save(connection: Connection, change: WorkspaceChange) -> SavedWorkspace | None:
-    now, base = datetime.now(UTC), change.base
+    base = change.base
     saved = SavedWorkspace(
         uuid4().hex if base is None else base.id,
         1 if base is None else base.version + 1,
         change.manifest,
         change.files,
         change.host,
-        now,
     )
+    now = datetime.now(UTC)
     if base is None:
         values = {
             "id": saved.id,
@@ -158,4 +156,4 @@ def _use_files(connection: Connection, id: str, added: Collection[str], removed:
 
 
 def _saved_from(row: AnyRow) -> SavedWorkspace:
-    return SavedWorkspace(row.id, row.version, row.manifest, row.files, row.host, row.at)
+    return SavedWorkspace(row.id, row.version, row.manifest, row.files, row.host)
