@@ -73,7 +73,6 @@ class OtherShards(Exception):
 
     def __init__(self, code: int) -> None:
         super().__init__(f"Discord closed the connection with the code {code}")
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
