@@ -10,7 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, delete, func, or_, select, update
 
 from gateway.store.clock import Now
-from gateway.store.records import McpAccount
+from gateway.store.records import McpAccount, McpAccountKey
 from gateway.store.schema import AnyRow, mcp_accounts
 from gateway.store.upsert import insert
 
@@ -44,16 +44,15 @@ _release = (
     .values(claim=None, claimed_until=None)
 )
 
-Key = tuple[str, str]
-"""The server, and the hash of the person ("": everybody)."""
-
 
 def read(connection: Connection, server: str, person: str) -> McpAccount | None:
     row = connection.execute(_one, _of(server, person)).first()
     return None if row is None else _from_row(row)
 
 
-def changes(connection: Connection, known: Mapping[Key, str]) -> tuple[frozenset[Key], tuple[McpAccount, ...]]:
+def changes(
+    connection: Connection, known: Mapping[McpAccountKey, str]
+) -> tuple[frozenset[McpAccountKey], tuple[McpAccount, ...]]:
     """All accounts there are, and those of them whose version is not the one that is known."""
     there = {(server, person): version for server, person, version in connection.execute(_versions)}
     others = (read(connection, *key) for key, version in there.items() if known.get(key) != version)

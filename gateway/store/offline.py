@@ -36,6 +36,7 @@ from gateway.store.records import (
     DeletionRequest,
     Identity,
     McpAccount,
+    McpAccountKey,
     NewApiKey,
     Pairing,
     Revoked,
@@ -181,8 +182,8 @@ class OfflineAccounts:
         return await self._read(lambda connection: mcp_accounts.read(connection, server, person), None)
 
     async def mcp_account_changes(
-        self, known: Mapping[tuple[str, str], str]
-    ) -> tuple[frozenset[tuple[str, str]], tuple[McpAccount, ...]]:
+        self, known: Mapping[McpAccountKey, str]
+    ) -> tuple[frozenset[McpAccountKey], tuple[McpAccount, ...]]:
         return await self._read(lambda connection: mcp_accounts.changes(connection, known), (frozenset(), ()))
 
     async def write_mcp_account(

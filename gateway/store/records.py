@@ -338,6 +338,10 @@ class LoginLink:
     sender: Sender
 
 
+McpAccountKey = tuple[str, str]
+"""The server, and the hash of the person ("": everybody)."""
+
+
 @dataclass(frozen=True, slots=True)
 class McpAccount:
     """A sign-in at an MCP server, with its tokens. `person` is a hash of "channel:id", "" for everybody's; `version` is

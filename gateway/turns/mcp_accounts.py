@@ -14,7 +14,7 @@ from agent.interrupt import shielded
 from agent.mcp.account import TOOLS, AccountKey, KeptAccount, person_hash, secrets_in
 from agent.mcp.errors import AccountsUnavailable
 from gateway.store.errors import StoreError
-from gateway.store.records import McpAccount
+from gateway.store.records import McpAccount, McpAccountKey
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +23,6 @@ CLAIM = 30.0
 
 PAUSE = 0.1
 """Seconds between two looks whether another one is done."""
-
-
-RowKey = tuple[str, str]
-"""The server, and the hash of the person ("": everybody)."""
 
 
 def nobody_is_told() -> None:
@@ -38,8 +34,8 @@ class AccountRows(Protocol):
 
     async def mcp_account(self, server: str, person: str) -> McpAccount | None: ...
     async def mcp_account_changes(
-        self, known: Mapping[tuple[str, str], str]
-    ) -> tuple[frozenset[tuple[str, str]], tuple[McpAccount, ...]]: ...
+        self, known: Mapping[McpAccountKey, str]
+    ) -> tuple[frozenset[McpAccountKey], tuple[McpAccount, ...]]: ...
     async def write_mcp_account(
         self, server: str, person: str, content: Mapping[str, Any], over: str | None
     ) -> str | None: ...
@@ -59,8 +55,8 @@ class StoredAccounts:
         self._rows = rows
         self._folder = folder
         self._changed = changed
-        self._versions: dict[RowKey, str] = {}
-        self._secrets: dict[RowKey, frozenset[str]] = {}
+        self._versions: dict[McpAccountKey, str] = {}
+        self._secrets: dict[McpAccountKey, frozenset[str]] = {}
         self._all_secrets: frozenset[str] = frozenset()
 
     async def read(self, key: AccountKey) -> KeptAccount | None:
@@ -130,22 +126,22 @@ class StoredAccounts:
     def secrets(self) -> frozenset[str]:
         return self._all_secrets
 
-    def _learn(self, row: RowKey, content: Mapping[str, Any], version: str) -> None:
+    def _learn(self, row: McpAccountKey, content: Mapping[str, Any], version: str) -> None:
         self._versions[row] = version
         self._mask(row, content)
 
-    def _mask(self, row: RowKey, content: Mapping[str, Any]) -> None:
+    def _mask(self, row: McpAccountKey, content: Mapping[str, Any]) -> None:
         found = frozenset(secrets_in(content))
         if self._secrets.get(row) != found:
             self._secrets[row] = found
             self._all_secrets = frozenset().union(*self._secrets.values())
 
-    def _lose(self, row: RowKey) -> None:
+    def _lose(self, row: McpAccountKey) -> None:
         self._versions.pop(row, None)
         if self._secrets.pop(row, None) is not None:
             self._all_secrets = frozenset().union(*self._secrets.values())
 
-    async def _release(self, row: RowKey, claim: str) -> None:
+    async def _release(self, row: McpAccountKey, claim: str) -> None:
         try:
             await self._rows.release_mcp_account(*row, claim)
         except StoreError as error:
@@ -158,11 +154,11 @@ class StoredAccounts:
                 file.unlink(missing_ok=True)
 
 
-def _row(key: AccountKey) -> RowKey:
+def _row(key: AccountKey) -> McpAccountKey:
     return key.server, person_hash(key.person) if key.person else ""
 
 
-def _stem(row: RowKey) -> str:
+def _stem(row: McpAccountKey) -> str:
     return ".".join(filter(None, row))
 
 
