@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from agent.agent import Agent
 from agent.events import OnDelta, TextDelta
@@ -47,6 +46,7 @@ from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import open_store
 from gateway.turns.agents import OneAgent
 from tests.engines import Kind, engines
+from tests.gateway.machines import run_machine
 from tests.gateway.play import until
 
 CHATS = ("one", "two", "three")
@@ -356,11 +356,4 @@ EXAMPLES = {"sqlite": 20, "postgresql": 5}
 
 @pytest.mark.engines
 def test_delivery_under_any_sequence_of_faults(engine: Kind) -> None:
-    how = settings(
-        max_examples=EXAMPLES[engine],
-        stateful_step_count=20,
-        deadline=None,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(DeliveryMachine, settings=how)
+    run_machine(DeliveryMachine, examples=EXAMPLES[engine], steps=20)

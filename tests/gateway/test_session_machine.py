@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.agent import Agent
 from agent.decisions.questions import ask_user
@@ -39,6 +38,7 @@ from gateway.store.records import Turn
 from gateway.turns.agents import OneAgent
 from gateway.turns.dispatcher import message_state
 from tests.engines import Kind, engines
+from tests.gateway.machines import run_machine
 
 PLACE = Address("memory", "me", "chat")
 THREAD = Address("memory", "me", "team", "thread", "group")
@@ -443,11 +443,4 @@ EXAMPLES = {"sqlite": 60, "postgresql": 10}
 
 @pytest.mark.engines
 def test_two_sessions_under_every_interleaving(engine: Kind) -> None:
-    how = settings(
-        max_examples=EXAMPLES[engine],
-        stateful_step_count=25,
-        deadline=None,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(SessionMachine, settings=how)
+    run_machine(SessionMachine, examples=EXAMPLES[engine], steps=25)

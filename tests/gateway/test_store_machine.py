@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from agent.log import ApprovalDecided, ApprovalRequested, Call, Ended, Entry, MessagesRead, ModelAnswered, Notice, Text
 from gateway.store import Store, open_store
 from gateway.store.records import AcceptOptions, Arrival, Busy, Turn
 from tests.engines import Kind, engines
+from tests.gateway.machines import run_machine
 from tests.gateway.notes import (
     ANN,
     COMPLETED,
@@ -257,11 +257,4 @@ EXAMPLES = {"sqlite": 25, "postgresql": 8}
 
 @pytest.mark.engines
 def test_a_store_used_at_random_loses_nothing_and_reads_nothing_twice(engine: Kind) -> None:
-    how = settings(
-        max_examples=EXAMPLES[engine],
-        stateful_step_count=30,
-        deadline=None,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(StoreMachine, settings=how)
+    run_machine(StoreMachine, examples=EXAMPLES[engine], steps=30)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -21,7 +20,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import Connection
 
@@ -32,6 +30,7 @@ from gateway.sessions import session_key
 from gateway.store import Store, adoption, arrivals, delivery, open_store, outbox, turns, workers
 from gateway.store.records import Turn
 from tests.engines import Kind, engines
+from tests.gateway.machines import run_machine
 from tests.gateway.notes import COMPLETED, HERE, message
 
 P = ParamSpec("P")
@@ -322,11 +321,4 @@ EXAMPLES = {"sqlite": 60, "postgresql": 15}
 
 @pytest.mark.engines
 def test_whatever_workers_do_only_the_holder_writes_and_nothing_is_lost(engine: Kind) -> None:
-    how = settings(
-        max_examples=EXAMPLES[engine],
-        stateful_step_count=40,
-        deadline=None,
-        print_blob=True,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    run_state_machine_as_test(WorkerMachine, settings=how)
+    run_machine(WorkerMachine, examples=EXAMPLES[engine], steps=40)
