@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -18,6 +19,9 @@ from tests.servers.discord import Discord
 from tests.servers.models import ModelServer
 from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
+
+if TYPE_CHECKING:
+    from tests.servers.oauth import AuthorizationServer
 
 IN_MEMORY = Path("/dev/shm")
 NEEDED_MEMORY = 2_000_000_000
@@ -131,6 +135,23 @@ async def browser() -> AsyncIterator[Browser]:
 async def models() -> AsyncIterator[ModelServer]:
     async with ModelServer() as server:
         yield server
+
+
+@pytest.fixture
+async def authority() -> AsyncIterator[AuthorizationServer]:
+    from tests.servers.oauth import AuthorizationServer  # loads the library for MCP
+
+    async with AuthorizationServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def private(authority: AuthorizationServer) -> AsyncIterator[str]:
+    """The address of an MCP server that takes the tokens of that authority only."""
+    from tests.servers.oauth import serve_private
+
+    async with serve_private(authority) as url:
+        yield url
 
 
 @pytest.fixture

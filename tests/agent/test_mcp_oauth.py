@@ -67,12 +67,6 @@ class Browser:
 
 
 @pytest.fixture
-async def authority() -> AsyncIterator[AuthorizationServer]:
-    async with AuthorizationServer() as server:
-        yield server
-
-
-@pytest.fixture
 async def url(authority: AuthorizationServer) -> AsyncIterator[str]:
     async with serve_private(authority) as url:
         yield url

@@ -36,7 +36,7 @@ from tests.gateway.stage import write_settings
 from tests.gateway.test_from_settings import KEY, Person, shown
 from tests.gateway.test_mcp_sign_in import settings_of, whoami
 from tests.servers.models import ModelServer
-from tests.servers.oauth import AuthorizationServer, grant, serve_private
+from tests.servers.oauth import AuthorizationServer, grant
 from tests.servers.telegram import BotApi, Chat
 
 pytestmark = pytest.mark.engines("postgresql")
@@ -53,18 +53,6 @@ ANN = AccountKey("private", "web:ann")
 async def models() -> AsyncIterator[ModelServer]:
     async with ModelServer(api_key=KEY) as server:
         yield server
-
-
-@pytest.fixture
-async def authority() -> AsyncIterator[AuthorizationServer]:
-    async with AuthorizationServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def private(authority: AuthorizationServer) -> AsyncIterator[str]:
-    async with serve_private(authority) as url:
-        yield url
 
 
 def behind_a_load_balancer(folder: Path, api: BotApi, models: ModelServer, more: str) -> Path:

@@ -28,7 +28,7 @@ from tests.gateway.test_from_settings import KEY, Person, answering, asked, pers
 from tests.gateway.test_kill import process
 from tests.servers.local import free_port
 from tests.servers.models import Call, ModelServer, Request, Say, Turn
-from tests.servers.oauth import AuthorizationServer, grant, serve_private
+from tests.servers.oauth import AuthorizationServer, grant
 from tests.servers.telegram import BotApi, Chat
 from tests.servers.telegram import Person as Member
 
@@ -40,18 +40,6 @@ LINK = re.compile(r"http://127\.0\.0\.1:\d+/oauth/start\?ticket=[\w-]+")
 async def models() -> AsyncIterator[ModelServer]:
     async with ModelServer(api_key=KEY) as server:
         yield server
-
-
-@pytest.fixture
-async def authority() -> AsyncIterator[AuthorizationServer]:
-    async with AuthorizationServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def private(authority: AuthorizationServer) -> AsyncIterator[str]:
-    async with serve_private(authority) as url:
-        yield url
 
 
 @pytest.fixture
