@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from agent.journal import TurnLost
 from gateway.store import turns
 from gateway.store.records import SavedWorkspace, WorkspaceChange
 from gateway.store.schema import AnyRow, is_running_work, work, workspace_files, workspaces
@@ -78,10 +79,10 @@ def save_of_turn(connection: Connection, turn_id: str, epoch: int, change: Works
 
 
 def save_of_call(connection: Connection, session: str, row: int, change: WorkspaceChange) -> SavedWorkspace | None:
-    """Saves what a call in the background has changed, as long as that runs. None: there is another version than
-    `change.base`, or the call was given up."""
+    """Saves what a call in the background has changed. None: there is another version than `change.base`. Raises
+    `TurnLost` if the call was given up."""
     if connection.execute(_running_call, {"row": row}).first() is None:
-        return None
+        raise TurnLost(f"the call {row} in the background was given up")
     return _save(connection, change)
 
 

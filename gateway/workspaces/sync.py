@@ -79,7 +79,8 @@ LEFT_OUT = (
 )
 
 Commit = Callable[[WorkspaceChange], Awaitable[SavedWorkspace | None]]
-"""Stores a new version, if whoever made it may still do so. None: another one was stored since."""
+"""Stores a new version. None: another one was stored since. Raises `TurnLost` if whoever made it may not save any
+more."""
 
 
 class NotSaved(Exception):

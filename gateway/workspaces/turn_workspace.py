@@ -34,6 +34,7 @@ NOT_SAVED = (
     "saved with the next changes there."
 )
 TOO_SLOW = "that takes too long"
+GIVEN_UP = "the call was given up"
 GOES_ON = (
     "The work was interrupted, and goes on on another machine, with the workspace as it was saved last. Files that "
     "were changed after that may be missing or old: look before you rely on them."
@@ -150,6 +151,8 @@ async def save_after_call(sync: WorkspaceSync, key: str, session: str, row: int)
             return await _until_reached(lambda: sync.save(key, commit))
     except TimeoutError:
         reason = TOO_SLOW
+    except TurnLost:
+        reason = GIVEN_UP
     except (*ERRORS, NotSaved) as error:
         reason = reason_of(error)
     log.warning("the workspace %s cannot be saved: %s", key, reason)
