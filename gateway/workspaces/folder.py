@@ -11,14 +11,14 @@ import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePath
 from secrets import token_hex
 from typing import BinaryIO
 
-from agent.tools.workspace import FOLDER_FLAGS, make_workspace, opened_folder
+from agent.tools.workspace import FOLDER_FLAGS, make_workspace
 from gateway.media.blobs import WrongBytes
 from gateway.workspaces.manifest import Entry, File, Folder, LeftOut, Link, other_name
 
@@ -210,8 +210,7 @@ def chunks_of(stream: BinaryIO, size: int) -> Iterator[bytes]:
 def opened_file(folder: Path, path: str) -> BinaryIO:
     """The file of that path, by folders without links. Raises `FileNotFoundError` if it is no file any more, and
     `OSError`."""
-    root = folder.resolve()
-    with opened_folder(root, (root / path).parent) as parent:
+    with _opened(folder.resolve(), path) as parent:
         file = os.open(_last(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
         stream = os.fdopen(file, "rb")
         if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -346,12 +345,12 @@ class FolderChanges:
             case _:
                 return False
 
-    def _folder_of(self, path: str) -> _Opened:
-        return _Opened(self.root, path)
+    def _folder_of(self, path: str) -> AbstractContextManager[int]:
+        return _opened(self.root, path)
 
-    def _making(self, path: str) -> _Opened:
+    def _making(self, path: str) -> AbstractContextManager[int]:
         """The folder of the path, which is made; a file or a link in its place gets another name."""
-        return _Opened(self.root, path, self._make_step)
+        return _opened(self.root, path, self._make_step)
 
     def _make_step(self, path: str, name: str, parent: int) -> None:
         with suppress(FileExistsError):
@@ -372,32 +371,22 @@ class FolderChanges:
                 return
 
 
-class _Opened:
-    """The descriptor of the folder that a path is in, by folders without links. Raises `OSError`."""
-
-    def __init__(self, root: Path, path: str, make: Callable[[str, str, int], None] | None = None) -> None:
-        self._root = root
-        self._path = path
-        self._make = make
-        self._folder = -1
-
-    def __enter__(self) -> int:
-        self._folder = os.open(self._root, FOLDER_FLAGS)
-        try:
-            parts = self._path.split("/")[:-1]
-            for number, name in enumerate(parts, 1):
-                if self._make is not None:
-                    self._make("/".join(parts[:number]), name, self._folder)
-                inner = os.open(name, FOLDER_FLAGS, dir_fd=self._folder)
-                os.close(self._folder)
-                self._folder = inner
-        except BaseException:
-            os.close(self._folder)
-            raise
-        return self._folder
-
-    def __exit__(self, *exc: object) -> None:
-        os.close(self._folder)
+@contextmanager
+def _opened(root: Path, path: str, make: Callable[[str, str, int], None] | None = None) -> Iterator[int]:
+    """The descriptor of the folder that a path is in, by folders without links. Before each of these is opened, `make`
+    is told of its path, its name and the descriptor of its own folder. Raises `OSError`."""
+    folder = os.open(root, FOLDER_FLAGS)
+    try:
+        parts = path.split("/")[:-1]
+        for number, name in enumerate(parts, 1):
+            if make is not None:
+                make("/".join(parts[:number]), name, folder)
+            inner = os.open(name, FOLDER_FLAGS, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
 
 
 def _paths_beside(path: str, folder: int) -> frozenset[str]:

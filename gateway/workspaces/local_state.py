@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from gateway.workspaces.folder import Known
-from gateway.workspaces.manifest import Manifest, checked_path, from_json, to_json
+from gateway.workspaces.manifest import Manifest, UnreadableManifest, checked_path, from_json, to_json
 
 FORMAT = 1
 STATE = ".json"
@@ -51,7 +51,7 @@ class LocalStates:
     """Files in a folder of the gateway's own. All methods block, and raise `OSError`; what cannot be understood counts
     as not there, so that nothing is taken for known."""
 
-    folder: Path = field()
+    folder: Path
 
     def read(self, key: str) -> LocalState | None:
         lines = self._read(key)
@@ -61,7 +61,7 @@ class LocalStates:
             data = json.loads(lines[1])
             known = {path: Known(*values) for path, values in data["known"].items()}
             return LocalState(_version_from(json.loads(lines[0])), from_json(data["manifest"]), known)
-        except (ValueError, TypeError, KeyError, OSError):
+        except (ValueError, TypeError, KeyError, AttributeError, UnreadableManifest):
             return None
 
     def write(self, state: LocalState) -> None:

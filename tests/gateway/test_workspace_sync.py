@@ -8,7 +8,7 @@ import random
 import shutil
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -23,7 +23,7 @@ from gateway.media import FolderBlobs, Media
 from gateway.store import Store, open_store
 from gateway.store.records import Turn, WorkspaceChange
 from gateway.turns.workspaces import Workspaces
-from gateway.workspaces.folder import TEMPORARY, SyncLimits
+from gateway.workspaces.folder import TEMPORARY, FolderChanges, SyncLimits, opened_file, scan
 from gateway.workspaces.manifest import (
     Entries,
     File,
@@ -36,8 +36,9 @@ from gateway.workspaces.manifest import (
     merge,
 )
 from gateway.workspaces.sync import STATES, NotSaved, WorkspaceSync
+from gateway.workspaces.turn_workspace import save_after_call
 from tests.engines import engines
-from tests.gateway.notes import begin, finish, tell
+from tests.gateway.notes import SESSION, begin, finish, tell
 
 pytestmark = pytest.mark.engines
 
@@ -422,6 +423,39 @@ async def test_a_folder_that_became_a_link_is_neither_read_nor_written_through(t
         assert b"nobody may read this" not in [path.read_bytes() for path in (tmp_path / "media").rglob("??/*")]
 
 
+def test_a_folder_that_became_a_link_after_it_was_looked_at_leads_nowhere(tmp_path: Path) -> None:
+    folder, outside, source = tmp_path / "workspace", tmp_path / "outside", tmp_path / "source"
+    for place in (folder / "b", outside):
+        place.mkdir(parents=True)
+        (place / "a.txt").write_text("one")
+        (place / "a.txt").chmod(0o600)
+        os.utime(place / "a.txt", (12, 12))
+    (outside / "empty").mkdir()
+    source.write_text("two")
+    scanned = scan(folder, {}, SyncLimits())
+    changes = FolderChanges(folder, scanned, ["b/a.txt", "b/new.txt"])
+    shutil.rmtree(folder / "b")
+    (folder / "b").symlink_to(outside)
+    for change in (
+        partial(changes.remove, "b/a.txt"),
+        partial(changes.remove_empty, "b/empty"),
+        partial(changes.set_mode, "b/a.txt", stored_as("one", 0o777)),
+        partial(changes.rename, "b/a.txt", "b/c.txt"),
+    ):
+        with suppress(OSError):
+            change()
+    with pytest.raises(NotADirectoryError):
+        opened_file(folder, "b/a.txt")
+    changes.clear_leftovers()
+    assert sorted(path.name for path in outside.iterdir()) == ["a.txt", "empty"]
+    assert stat.S_IMODE((outside / "a.txt").stat().st_mode) == 0o600
+    changes.write("b/new.txt", stored_as("two"), source)
+    changes.make_folder("b/empty/inner")
+    changes.make_link("b/link", Link("x"))
+    assert sorted(path.name for path in outside.rglob("*")) == ["a.txt", "empty"]
+    assert sorted(path.name for path in (folder / "b").iterdir()) == ["empty", "link", "new.txt"]
+
+
 async def test_other_bytes_under_the_name_of_a_file_are_not_taken(tmp_path: Path) -> None:
     async with two_machines(tmp_path) as (_, one, other):
         one.write("a.txt", "one")
@@ -448,7 +482,8 @@ async def test_of_a_file_that_grows_while_it_is_sent_what_was_there_is_saved(tmp
                     log.write_text(f"begun{'x' * 100}")
                 return await put(chunks, name)
 
-        one.sync._media = Growing(FolderBlobs(tmp_path / "media"), one.store)
+        media = Growing(FolderBlobs(tmp_path / "media"), one.store)
+        one.sync = WorkspaceSync(one.store, media, tmp_path / "one", "one", limits=SyncLimits(file=50))
         await one.save()
         await other.bring()
         assert other.files() == {"log.txt": "begun"}
@@ -500,6 +535,43 @@ async def test_what_this_machine_knows_of_a_workspace_elsewhere_deletes_nothing(
         for number, key in enumerate((str(outside), "../outside", ".")):
             state.with_name(f"{number}.json").write_text(state.read_text().replace(KEY, key))
         assert [version.key for version in one.sync.states.versions()] == [KEY]
+
+
+async def test_what_cannot_be_understood_of_what_this_machine_knows_counts_as_not_there(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, _other):
+        one.write("a.txt", "one")
+        await one.save()
+        (file,) = (tmp_path / "one" / STATES).glob("*.json")
+        head, body = file.read_text().splitlines()
+        changed: list[dict[str, object]] = [{"known": []}, {"known": {"a": [1]}}, {"manifest": []}, {"known": None}]
+        for damaged in changed:
+            file.write_text(f"{head}\n{json.dumps({**json.loads(body), **damaged})}\n")
+            assert one.sync.states.read(KEY) is None
+        assert await one.bring() == ""
+        assert one.files() == {"a.txt": "one"}
+
+
+async def test_files_that_a_deleted_workspace_has_in_common_with_another_stay(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (store, one, other):
+        one.write("a.txt", "of both")
+        await one.save()
+        foreign = WorkspaceSync(store, one.media, tmp_path / "foreign", "foreign")
+        folder = tmp_path / "foreign" / "workspace" / "of-bob"
+        folder.mkdir(parents=True)
+        (folder / "b.txt").write_text("of both")
+        await foreign.save("workspace/of-bob", partial(store.save_of_turn, one.turn.id, one.turn.epoch))
+        assert await foreign.delete(folder)
+        assert not folder.exists()
+        await other.bring()
+        assert other.files() == {"a.txt": "of both"}
+
+
+async def test_a_call_in_the_background_that_was_given_up_saves_nothing(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (store, one, _):
+        one.write("a.txt", "too late")
+        (note,) = await save_after_call(one.sync, KEY, SESSION, 1)
+        assert "(the call was given up)" in note
+        assert await store.saved_workspace(KEY) is None
 
 
 async def test_the_workspaces_of_two_people_have_nothing_in_common(tmp_path: Path) -> None:
