@@ -16,7 +16,7 @@ from zipfile import ZipFile
 import pytest
 
 from agent.masking import Mask
-from agent.mcp.account import Account, AccountKey, Accounts, ClientSettings
+from agent.mcp.account import Account, AccountKey, Accounts, ClientSettings, person_hash
 from agent.mcp.account_files import FileAccounts
 from agent.mcp.errors import McpError
 from agent.mcp.sign_in import sign_in, sign_out
@@ -47,6 +47,7 @@ HERE = {"Host": "chat.example.com"}
 """As behind a load balancer."""
 
 ANN = AccountKey("private", "web:ann")
+BOB = AccountKey("private", "web:bob")
 
 
 @pytest.fixture
@@ -309,6 +310,21 @@ async def test_tokens_that_another_worker_has_written_are_masked(tmp_path: Path)
         await one.store.write(ANN, {"tokens": {"access_token": "access-second"}})
         await other.store.look()
         assert mask("access-first, access-second") == "[secret], [secret]"
+
+
+async def test_a_worker_that_looks_knows_no_account_of_who_has_signed_out_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with two_workers(tmp_path / "interject.db") as (one, other):
+        for key in (ANN, BOB):
+            await one.store.write(key, {"tokens": {"access_token": f"access-{key.person}"}})
+        assert await other.store.look() == ()
+        assert other.store.holds(ANN)
+        await one.store.forget(ANN)
+        assert await other.store.look() == (f"{ANN.server}.{person_hash(ANN.person)}",)
+        assert (other.store.holds(ANN), other.store.holds(BOB)) == (False, True)
+        assert other.store.secrets() == {f"access-{BOB.person}"}
+        assert await other.store.look() == (), "told once"
 
 
 async def test_a_token_that_cannot_be_stored_is_in_no_error(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from agent.journal import TurnLost
 from agent.log import Undelivered, UndeliveredPart
-from gateway.store import Store, adoption, command_turns, delivery, open_store, outbox, turns, workers
+from gateway.store import Store, adoption, command_turns, cursors, delivery, open_store, outbox, turns, workers
 from gateway.store.decisions import RELEASED
 from gateway.store.records import Turn
 from gateway.store.scope import WHOLE
@@ -90,6 +90,20 @@ async def test_of_several_connectors_each_is_free_when_its_own_holder_is_gone(st
     assert await as_other(store, workers.take_lease, "telegram:1") is not None
     await die(store)
     assert await as_other(store, workers.take_lease, "webhook:1") is not None
+
+
+async def test_only_the_holder_of_a_webhook_moves_its_position(store: Store) -> None:
+    await alive_beside(store)
+    assert await store.take_lease("webhook:1") is not None
+    assert await store.keep_cursor_as_holder("webhook:1", "/webhooks", "key", "1")
+    assert not await as_other(store, cursors.save_as_holder, "webhook:1", "/webhooks", "key", "0")
+    assert not await store.keep_cursor_as_holder("webhook:2", "/webhooks", "key", "0"), "held by nobody"
+    await die(store)
+    assert await as_other(store, workers.take_lease, "webhook:1") is not None
+    assert not await store.keep_cursor_as_holder("webhook:1", "/webhooks", "key", "2"), "it is another's now"
+    assert await store.cursors("/webhooks") == {"key": "1"}
+    assert await as_other(store, cursors.save_as_holder, "webhook:1", "/webhooks", "key", "3")
+    assert await store.cursors("/webhooks") == {"key": "3"}
 
 
 async def test_who_holds_the_parts_of_an_account_is_known_and_turns_are_not_listened_with(store: Store) -> None:
