@@ -20,6 +20,7 @@ from gateway.app import Gateway, GatewayOptions
 from gateway.bus import Bus, NoticeSent
 from gateway.bus.postgres import PostgresBus
 from gateway.inbound.access import AccessPolicy, ChannelAccess
+from gateway.lifecycle.worker_lease import WorkerLease
 from gateway.store import Store, open_store
 from gateway.turns.agents import OneAgent
 from tests.engines import engines
@@ -98,8 +99,10 @@ async def two_gateways(
     messages_per_minute: int | None = None,
     policies: Mapping[str, ChannelAccess] | None = None,
     max_running_turns_total: int | None = None,
+    channels: tuple[MemoryChannel, MemoryChannel] | None = None,
+    leases: bool = False,
 ) -> AsyncIterator[tuple[Worker, Worker]]:
-    """Both run until left, and know each other."""
+    """Both run until left, and know each other. With `leases` each waits for what the other has to show."""
     url = engines.server().create("template_interject")
     options = GatewayOptions(
         max_running_turns=max_running_turns,
@@ -111,9 +114,11 @@ async def two_gateways(
         async with asyncio.timeout(bound), AsyncExitStack() as stack:
             a, b = [
                 await stack.enter_async_context(
-                    _worker(url, name, model, tools, media, folder, options, policies or {})
+                    _worker(url, name, model, channel, tools, media, folder, options, policies or {}, leases=leases)
                 )
-                for name, model in (("a", one), ("b", other))
+                for name, model, channel in zip(
+                    "ab", (one, other), channels or (MemoryChannel(), MemoryChannel()), strict=True
+                )
             ]
             await known(a.bus, b.bus)
             await known(b.bus, a.bus)
@@ -127,14 +132,18 @@ async def _worker(
     url: str,
     name: str,
     model: ScriptedModel,
+    channel: MemoryChannel,
     tools: Sequence[Tool],
     media: MemoryMedia,
     folder: Path,
     options: GatewayOptions,
     policies: Mapping[str, ChannelAccess],
+    *,
+    leases: bool,
 ) -> AsyncIterator[Worker]:
     looked: list[None] = []
-    async with open_store(url, worker=name, lease=LEASE) as store:
+    async with open_store(url, worker=name, lease=LEASE) as store, AsyncExitStack() as stack:
+        lease = await stack.enter_async_context(WorkerLease(store, seconds=LEASE)) if leases else None
         bus = PostgresBus(url, name, look_again=lambda: looked.append(None))
         agent = Agent(model, media, folder, tools)
         gateway = Gateway(
@@ -144,8 +153,8 @@ async def _worker(
             OneAgent(lambda _: agent),
             options,
             bus=bus,
+            lease=lease,
         )
-        channel = MemoryChannel()
         gateway.add(channel)
         async with gateway:
             running = asyncio.create_task(gateway.run())
