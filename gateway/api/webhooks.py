@@ -190,14 +190,13 @@ class Webhooks:
                     group.create_task(self._follow_own(sender))
                 group.create_task(sender.run(client))
         finally:
-            if sender.is_holder:
+            if self._connectors.held(sender.hook.lease):
                 # Nothing is sent any more: another worker goes on.
                 await self._connectors.release(sender.hook.lease)
 
     async def _hold(self, sender: _Sender) -> None:
         """Waits until this worker holds the webhook, and has the sender told what happens from then on."""
         await self._connectors.take(sender.hook.lease)
-        sender.is_holder = True
         known = await self._workers()
         with self._follower.listen(sender.tell, sender.missed):
             # What ends from now on is told; what ended before is read.
@@ -231,7 +230,7 @@ def _untold() -> None:
 
 class _Sender:
     """Sends the events of one webhook. Ends of turns are sent in their order: the stored position never passes one that
-    was not sent. `take` returns when this worker holds the webhook: `is_holder` is true once it has."""
+    was not sent. `take` returns when this worker holds the webhook."""
 
     def __init__(
         self,
@@ -245,7 +244,6 @@ class _Sender:
     ) -> None:
         self._gateway = gateway
         self.hook = hook
-        self.is_holder = False
         self._take = take
         self._since = since
         self._overlap = overlap
