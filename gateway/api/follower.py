@@ -134,7 +134,7 @@ class Follower:
         streams."""
         self._gateway = gateway
         self._own_only = own_only
-        self._kinds = () if with_progress else KINDS_WITHOUT_PROGRESS
+        self._with_progress = with_progress
         self._ping_seconds = ping_seconds
         self._pace = pace
         self._broadcast = Broadcast()
@@ -286,7 +286,8 @@ class Follower:
 
     async def _follow(self) -> None:
         """Follows until nobody watches."""
-        async with self._gateway.bus.subscribe(None, *self._kinds, own_only=self._own_only) as subscription:
+        kinds = () if self._with_progress else KINDS_WITHOUT_PROGRESS
+        async with self._gateway.bus.subscribe(None, *kinds, own_only=self._own_only) as subscription:
             self._following.set()
             try:
                 async with asyncio.TaskGroup() as group:
@@ -425,7 +426,7 @@ class Follower:
             by=events.Person(id=by.id, name=by.name),
         )
         self._publish(event.session, started)
-        if self._kinds:
+        if not self._with_progress:
             return
         self._live.pop(event.turn, None)
         live = await self._live_turn(event.session, event.turn)
@@ -534,7 +535,7 @@ class Follower:
 
     async def _turn_ended(self, event: bus.TurnEnded) -> None:
         """The whole reply comes first, and the ends of runs last."""
-        live = None if self._kinds else await self._live_turn(event.session, event.turn)
+        live = await self._live_turn(event.session, event.turn) if self._with_progress else None
         self._forget(event.turn)
         if live is not None:
             if live.elsewhere is not None:
