@@ -60,19 +60,22 @@ class Workspaces:
     async def open(self, record: records.Turn, folder: Path) -> WorkspaceChanges:
         """Brings the folder of the turn to its newest version, if it is kept in step with those of other machines. It
         is to be closed."""
-        key = None if self.sync is None else self.sync.key(folder)
-        if self.sync is None or key is None:
+        if (found := self._kept_in_step(folder)) is None:
             return PlainWorkspace()
-        workspace = TurnWorkspace(self.sync, key, record)
+        workspace = TurnWorkspace(*found, record)
         await workspace.open()
         return workspace
 
     async def save_after_call(self, record: records.Turn, folder: Path, row: int) -> tuple[str, ...]:
         """Saves what a call in the background has changed there; what is to be told."""
-        key = None if self.sync is None else self.sync.key(folder)
-        if self.sync is None or key is None:
+        if (found := self._kept_in_step(folder)) is None:
             return ()
-        return await save_after_call(self.sync, key, record.session, row)
+        return await save_after_call(*found, record.session, row)
+
+    def _kept_in_step(self, folder: Path) -> tuple[WorkspaceSync, str] | None:
+        """By what, and its key there; None: this machine's folder is the only one."""
+        key = None if self.sync is None else self.sync.key(folder)
+        return None if self.sync is None or key is None else (self.sync, key)
 
     def folder(self, session: str, person: Sender | None = None, *, agent: str = "") -> Path:
         """The folder of a conversation, or of one of its delegated tasks, on behalf of a person."""
