@@ -30,6 +30,7 @@ from gateway.assembly.custom_tools import BUILT_IN
 from gateway.assembly.models import is_demo
 from gateway.assembly.versions import Version, versions
 from gateway.inbound.access import AccessPolicy
+from gateway.lifecycle.connectors import untold
 from gateway.lifecycle.shared_parts import SharedParts
 from gateway.outbound.wording import escaped
 from gateway.private_files import private_folder
@@ -250,7 +251,7 @@ def _of_person(configuration: Configuration, open_link: OpenLink, kept: Accounts
 
 
 def accounts(
-    configuration: Configuration, rows: AccountRows | None = None, changed: Callable[[], None] | None = None
+    configuration: Configuration, rows: AccountRows | None = None, changed: Callable[[], None] = untold
 ) -> Accounts:
     """Who is signed in at MCP servers: in files of the data directory, or, where several processes share a database, in
     its `rows`; without them each call connects to it. `changed` tells other workers to look."""
@@ -261,13 +262,13 @@ def accounts(
         from agent.mcp.account_files import FileAccounts
 
         return Accounts(FileAccounts(folder))
-    from gateway.turns.mcp_accounts import StoredAccounts, nobody_is_told
+    from gateway.turns.mcp_accounts import StoredAccounts
 
     if rows is None:
         from gateway.store.offline import OfflineAccounts
 
         rows = OfflineAccounts(store.url)
-    return Accounts(StoredAccounts(rows, folder, changed or nobody_is_told))
+    return Accounts(StoredAccounts(rows, folder, changed))
 
 
 def client_settings(given: McpUrlSettings) -> ClientSettings:

@@ -19,6 +19,7 @@ from agent.mcp.account import Callback
 from agent.mcp.errors import McpError
 from channels.address import Address, Sender
 from gateway.inbound.access import AccessPolicy
+from gateway.lifecycle.connectors import untold
 from gateway.outbound.wording import escaped
 from gateway.sessions import session_key
 from gateway.store import records
@@ -56,10 +57,6 @@ class SignInStore(Protocol):
     async def answer_mcp_sign_in(self, state: str, browser: str, answer: Mapping[str, Any]) -> bool: ...
     async def mcp_sign_in_answers(self, tickets: Collection[str]) -> dict[str, dict[str, Any] | None]: ...
     async def end_mcp_sign_in(self, ticket: str) -> None: ...
-
-
-def nobody_is_told() -> None:
-    """There is nobody else."""
 
 
 @dataclass(eq=False)
@@ -127,7 +124,7 @@ class SignIns:
         public_url: str | None,
         *,
         link_time: float = LINK_TIME,
-        changed: Callable[[], None] = nobody_is_told,
+        changed: Callable[[], None] = untold,
     ) -> None:
         """`public_url` is the address of the web server for people elsewhere. `link_time` is in seconds. `changed` is
         called when other workers are to `look`."""

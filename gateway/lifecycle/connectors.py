@@ -85,7 +85,7 @@ def always() -> bool:
 
 
 def untold(*about: str) -> None:
-    """Nobody else waits."""
+    """There is no other worker."""
 
 
 class StoredConnectors:

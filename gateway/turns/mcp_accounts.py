@@ -13,6 +13,7 @@ from uuid import uuid4
 from agent.interrupt import shielded
 from agent.mcp.account import TOOLS, AccountKey, KeptAccount, person_hash, secrets_in
 from agent.mcp.errors import AccountsUnavailable
+from gateway.lifecycle.connectors import untold
 from gateway.store.errors import StoreError
 from gateway.store.records import McpAccount, McpAccountKey
 
@@ -23,10 +24,6 @@ CLAIM = 30.0
 
 PAUSE = 0.1
 """Seconds between two looks whether another one is done."""
-
-
-def nobody_is_told() -> None:
-    """There is nobody else."""
 
 
 class AccountRows(Protocol):
@@ -49,7 +46,7 @@ class AccountRows(Protocol):
 class StoredAccounts:
     """Implements `agent.mcp.account.AccountStore`."""
 
-    def __init__(self, rows: AccountRows, folder: Path, changed: Callable[[], None] = nobody_is_told) -> None:
+    def __init__(self, rows: AccountRows, folder: Path, changed: Callable[[], None] = untold) -> None:
         """`folder` has what this machine knows of the tools of people's servers, see `tools_file`. `changed` is called
         when this process has written: others are to look."""
         self._rows = rows
