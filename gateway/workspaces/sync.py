@@ -193,13 +193,22 @@ class WorkspaceSync:
         while True:
             now = datetime.now(UTC)
             deleted = await self.store.deleted_workspaces(since)
-            if deleted:
-                for version in await asyncio.to_thread(lambda: list(self.states.versions())):
-                    if version.id in deleted:
-                        async with self._lock(version.key):
-                            await self._forget_if_deleted(version)
-            since = now - OVERLAP
+            if not deleted or await self._delete_here(deleted):
+                since = now - OVERLAP
             await asyncio.sleep(LOOK_PAUSE)
+
+    async def _delete_here(self, deleted: Collection[str]) -> bool:
+        """Deletes the folders of the workspaces with these ids; whether that worked for all."""
+        worked = True
+        for version in await asyncio.to_thread(lambda: list(self.states.versions())):
+            if version.id in deleted:
+                try:
+                    async with self._lock(version.key):
+                        await self._forget_if_deleted(version)
+                except OSError as error:
+                    log.warning("a workspace that was deleted on another machine is tried again later: %s", error)
+                    worked = False
+        return worked
 
     # One workspace, with its lock
 

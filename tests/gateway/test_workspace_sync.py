@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from pathlib import Path, PurePath
 
 import pytest
 
+from agent.interrupt import cancel_and_wait
 from agent.journal import TurnLost
 from agent.media import Attachment
 from channels.address import Sender
@@ -23,6 +25,7 @@ from gateway.media import FolderBlobs, Media
 from gateway.store import Store, open_store
 from gateway.store.records import Turn, WorkspaceChange
 from gateway.turns.workspaces import Workspaces
+from gateway.workspaces import sync
 from gateway.workspaces.folder import TEMPORARY, FolderChanges, SyncLimits, opened_file, scan
 from gateway.workspaces.manifest import (
     Entries,
@@ -564,6 +567,30 @@ async def test_files_that_a_deleted_workspace_has_in_common_with_another_stay(tm
         assert not folder.exists()
         await other.bring()
         assert other.files() == {"a.txt": "of both"}
+
+
+async def test_a_deletion_that_fails_here_delays_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "LOOK_PAUSE", 0.01)
+    async with two_machines(tmp_path) as (store, one, other):
+        keys = [f"workspace/{number}" for number in range(3)]
+        for key in keys:
+            (tmp_path / "one" / key).mkdir(parents=True)
+            (tmp_path / "one" / key / "a.txt").write_text(key)
+            await one.sync.save(key, partial(store.save_of_turn, one.turn.id, one.turn.epoch))
+            await other.sync.bring(key)
+        for state in (tmp_path / "other" / STATES).glob("*.json"):
+            (state.with_suffix(".mark") / "in the way").mkdir(parents=True)
+        for key in keys:
+            await one.sync.delete(tmp_path / "one" / key)
+        following = asyncio.create_task(other.sync.follow_deletions())
+        async with asyncio.timeout(30):
+            while any((tmp_path / "other" / key).exists() for key in keys):
+                assert not following.done()
+                await asyncio.sleep(0.01)
+        await cancel_and_wait(following)
+        assert "is tried again later" in caplog.text
 
 
 async def test_a_call_in_the_background_that_was_given_up_saves_nothing(tmp_path: Path) -> None:
