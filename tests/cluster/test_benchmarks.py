@@ -66,4 +66,8 @@ async def test_messages_are_answered_while_a_worker_is_replaced(tmp_path: Path) 
 async def test_a_large_database_is_compared_with_a_small_one(tmp_path: Path, scenario: str) -> None:
     rows = await LARGE_DATABASE[scenario](bench(tmp_path))
     assert len(rows) == 8
-    assert all(row.value and row.floors[SMALL] and len(row.details[""]) == 3 for row in rows if row.details)
+    for row in rows:
+        assert row.value
+        assert row.floors[SMALL]
+        assert row.details is not None
+        assert len(row.details[""]) == 3
