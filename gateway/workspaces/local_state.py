@@ -12,7 +12,7 @@ from secrets import token_hex
 from typing import Any
 
 from gateway.workspaces.folder import Known
-from gateway.workspaces.manifest import Manifest, UnreadableManifest, checked_path, from_json, to_json
+from gateway.workspaces.manifest import Entries, Manifest, UnreadableManifest, checked_path, from_json, to_json
 
 FORMAT = 1
 STATE = ".json"
@@ -31,11 +31,18 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """`known` are files whose hash need not be found again, by their paths."""
+    """`known` are files whose hash need not be found again, by their paths. `lost` are the paths of files that are in
+    the manifest and not in the folder, because the media store did not have them: nobody has deleted them."""
 
     version: Version
     manifest: Manifest
     known: Mapping[str, Known]
+    lost: frozenset[str] = frozenset()
+
+    @property
+    def brought(self) -> Entries:
+        """What the folder was brought to."""
+        return {path: entry for path, entry in self.manifest.entries.items() if path not in self.lost}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,8 @@ class LocalStates:
         try:
             data = json.loads(lines[1])
             known = {path: Known(*values) for path, values in data["known"].items()}
-            return LocalState(_version_from(json.loads(lines[0])), from_json(data["manifest"]), known)
+            version, manifest = _version_from(json.loads(lines[0])), from_json(data["manifest"])
+            return LocalState(version, manifest, known, frozenset(data["lost"]))
         except (ValueError, TypeError, KeyError, AttributeError, UnreadableManifest):
             return None
 
@@ -76,6 +84,7 @@ class LocalStates:
         body = {
             "manifest": to_json(state.manifest),
             "known": {path: [*known.status, known.hash] for path, known in state.known.items()},
+            "lost": sorted(state.lost),
         }
         self._write(f"{_name(version.key)}{STATE}", f"{json.dumps(head)}\n{json.dumps(body, separators=(',', ':'))}\n")
 

@@ -24,6 +24,7 @@ from gateway.store.records import SavedWorkspace, WorkspaceChange
 from gateway.workspaces.folder import FolderChanges, Scanned, SyncLimits, chunks_of, opened_file, scan
 from gateway.workspaces.local_state import LocalState, LocalStates, Version
 from gateway.workspaces.manifest import (
+    Entries,
     Entry,
     File,
     Folder,
@@ -249,7 +250,8 @@ class WorkspaceSync:
         state = await self._state(key, saved)
         base = Manifest() if state is None else state.manifest
         scanned = await asyncio.to_thread(scan, folder, {} if state is None else state.known, self._limits)
-        merged = merge(base.entries, scanned.entries, there.entries)
+        brought = {} if state is None else state.brought
+        merged = merge(brought, scanned.entries, there.entries)
         changes = await asyncio.to_thread(FolderChanges, folder, scanned, merged.entries)
         here = await _to_the_end(_make_room, changes, scanned, merged)
         lost = await self._fetch(changes, here, merged)
@@ -260,18 +262,18 @@ class WorkspaceSync:
             path: known for path, known in scanned.known.items() if same(here.get(path), merged.entries.get(path))
         }
         version = Version(key, saved.id, saved.version, saved.manifest)
-        await _to_the_end(self.states.write, LocalState(version, there, unchanged | changes.known))
+        await _to_the_end(self.states.write, LocalState(version, there, unchanged | changes.known, frozenset(lost)))
         notes = []
         if renamed := {**merged.renamed, **changes.kept}:
             notes.append(
                 CONFLICTS.format(files=_listed(f"{_shown(path)} → {_shown(name)}" for path, name in renamed.items()))
             )
-        if lost:
+        if lost and (state is None or state.lost != set(lost)):
             log.error("the workspace %s: %d files are missing in the media store", key, len(lost))
             notes.append(LOST.format(files=_listed(map(_shown, lost))))
         if saved.host != self.host and there.left_out and there.left_out != base.left_out:
             notes.append(_left_out(saved.host, there.left_out))
-        unsaved = bool(lost or changes.kept) or not is_same(Manifest(merged.entries, there.left_out), there)
+        unsaved = bool(changes.kept) or not is_same(Manifest(merged.entries, there.left_out), there)
         return Brought(tuple(notes), unsaved)
 
     async def _save_on(self, key: str, saved: SavedWorkspace | None, commit: Commit) -> tuple[str, ...] | None:
@@ -280,7 +282,8 @@ class WorkspaceSync:
         state = await self._state(key, saved)
         base = Manifest() if state is None else state.manifest
         scanned = await asyncio.to_thread(scan, folder, {} if state is None else state.known, self._limits)
-        now = Manifest(scanned.entries, tuple(scanned.left_out))
+        lost = {} if state is None else _still_lost(state, scanned.entries)
+        now = Manifest({**scanned.entries, **lost}, tuple(scanned.left_out))
         if is_same(base, now):
             if state is not None and state.known != scanned.known:
                 await _to_the_end(self.states.write, replace(state, known=scanned.known))
@@ -299,7 +302,7 @@ class WorkspaceSync:
             return None
         self._sent.pop(key, None)
         version = Version(key, stored.id, stored.version, manifest)
-        await _to_the_end(self.states.write, LocalState(version, now, known))
+        await _to_the_end(self.states.write, LocalState(version, now, known, frozenset(lost)))
         if now.left_out and now.left_out != base.left_out:
             return (_left_out(self.host, now.left_out),)
         return ()
@@ -395,6 +398,19 @@ def _make_room(changes: FolderChanges, scanned: Scanned, merged: Merged) -> dict
     for path in sorted(emptied, key=len, reverse=True):
         changes.remove_empty(path)
     return here
+
+
+def _still_lost(state: LocalState, here: Entries) -> dict[str, Entry]:
+    """The files that this machine could not fetch, as they were saved: another one may have them. Nothing else has
+    their place here."""
+    if not state.lost:
+        return {}
+    folders = {parent for path in here for parent in parents(path)}
+    return {
+        path: entry
+        for path, entry in state.manifest.entries.items()
+        if path in state.lost and path not in here and path not in folders and here.keys().isdisjoint(parents(path))
+    }
 
 
 def _is_in_the_way(entry: Entry, wanted: Entry | None) -> bool:

@@ -267,6 +267,32 @@ async def test_a_file_that_the_media_store_has_lost_is_told(tmp_path: Path) -> N
         assert other.files() == {"b.txt": "two"}
 
 
+async def test_a_file_that_one_machine_cannot_fetch_stays_on_the_one_that_has_it(tmp_path: Path) -> None:
+    async with two_machines(tmp_path) as (_, one, other):
+        for name in ("a.txt", "b.txt", "c/d.txt", "e"):
+            one.write(name, f"in {name}")
+        await one.save()
+        stored = {path.read_bytes(): path for path in (tmp_path / "media").glob("??/*")}
+        for name in ("a.txt", "c/d.txt", "e"):
+            stored[f"in {name}".encode()].unlink()
+        assert "cannot be restored: `a.txt`, `c/d.txt`, `e`." in await other.bring()
+        other.write("new.txt", "new")
+        other.write("c", "a file now")
+        other.write("e/f.txt", "in a folder now")
+        (other.folder / "b.txt").unlink()
+        assert await other.save() == ""
+        assert await one.bring() == ""
+        assert one.files() == {"a.txt": "in a.txt", "new.txt": "new", "c": "a file now", "e/f.txt": "in a folder now"}
+        one.write("more.txt", "more")
+        await one.save()
+        assert await other.bring() == "", "it is told once"
+        stored[b"in a.txt"].write_bytes(b"in a.txt")
+        one.write("more.txt", "even more")
+        await one.save()
+        await other.bring()
+        assert other.files() == one.files()
+
+
 async def test_while_versions_come_faster_than_one_can_be_saved_that_is_told(tmp_path: Path) -> None:
     async with two_machines(tmp_path) as (_, one, _other):
         one.write("a.txt", "one")
