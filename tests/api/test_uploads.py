@@ -236,3 +236,38 @@ async def test_a_body_that_is_too_large_is_refused_before_it_is_sent_if_its_clie
     assert b'"code":"too_large"' in body
     assert b"the limit is 100,000,000" in body
     assert fits.status_code == 200
+
+
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"], ids=["sent", "asked"])
+@pytest.mark.parametrize(
+    "lengths",
+    [["1" * 19], ["9" * 20], ["9" * 5_000], ["-1"], ["+5"], ["0x10"], ["\u00b2"], ["5 5"], [""], ["5", "500"]],
+    ids=lambda each: repr(each)[:20],
+)
+async def test_a_length_that_cannot_be_is_refused_and_nothing_of_the_body_is_taken_for_a_request(
+    tmp_path: Path,
+    models: ModelServer,
+    api: BotApi,
+    caplog: pytest.LogCaptureFixture,
+    lengths: list[str],
+    expect: str,
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        address = urlsplit(control.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = (
+            f"POST /api/v1{MESSAGES} HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {control.token}\r\n"
+            "Content-Type: application/json\r\n"
+            + "".join(f"Content-Length: {length}\r\n" for length in lengths)
+            + f"{expect}\r\n"
+        )
+        smuggled = f"GET /api/v1/session HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n"
+        writer.write(head.encode("latin-1") + smuggled.encode())
+        writer.write_eof()
+        async with asyncio.timeout(30):
+            answer = await reader.read()
+        writer.close()
+        assert (await control.client.get("/session")).status_code == 200
+    statuses = [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    assert [status[:1] for status in statuses] in ([], [b"4"])
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
