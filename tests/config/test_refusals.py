@@ -192,6 +192,14 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         "[agent]\nmax_steps = 0\n",
         "interject.toml:2: agent.max_steps: expected 1 or more",
     ),
+    "no turn of all workers": (
+        "[agent]\nmax_running_turns_total = 0\n",
+        "interject.toml:2: agent.max_running_turns_total: expected 1 or more",
+    ),
+    "fewer turns of all workers than none": (
+        "[agent]\nmax_running_turns_total = -1\n",
+        "interject.toml:2: agent.max_running_turns_total: expected 1 or more",
+    ),
     "a number that is too large": (
         "[web]\nport = 65536\n",
         "interject.toml:2: web.port: expected 65535 or less",

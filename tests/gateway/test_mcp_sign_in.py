@@ -152,6 +152,28 @@ async def test_only_the_browser_that_went_on_comes_back_once_and_with_the_state(
         await ann.sees(lambda replies: said("You are signed in at", replies))
 
 
+@pytest.mark.engines
+@pytest.mark.parametrize("code", ["%00", "%ED%A0%80", "%FF", "x" * 30_000, "%F0%9F%94%91&iss=%00&code=2"], ids=len)
+async def test_a_code_that_no_server_has_given_is_an_error_for_this_sign_in_only(
+    tmp_path: Path, models: ModelServer, private: str, browser: Browser, code: str
+) -> None:
+    async with person(tmp_path, models, settings_of(private)) as ann:
+        await ann.asks("/mcp login private")
+        link = await link_of(ann)
+        assert (await browser.opens(link + "%00")).status_code == 404
+        back = await grant(await browser.goes_on(link), "ann")
+        strange = re.sub(r"code=[^&]+", f"code={code}", back)
+        for cookie in ("%00", "\u00e9", "x" * 9_000):
+            async with httpx.AsyncClient(trust_env=False) as other:
+                headers = [(b"Cookie", f"interject_sign_in={cookie}".encode("latin-1"))]
+                assert (await other.get(strange, headers=headers)).status_code == 404
+        assert (await browser.client.get(strange)).status_code == 200
+        await ann.sees(lambda replies: said("signing in did not work", replies))
+        await ann.asks("/mcp login private")
+        assert (await browser.signs_in(await link_of(ann, 2), "ann")).status_code == 200
+        await ann.sees(lambda replies: said("You are signed in at", replies))
+
+
 async def test_a_refusal_is_told_and_a_newer_link_replaces_the_older(
     tmp_path: Path, models: ModelServer, private: str, browser: Browser
 ) -> None:
