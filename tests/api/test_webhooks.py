@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from gateway.api.follower import Follower
 from gateway.api.webhooks import MAX_WAITING, Webhook, Webhooks, signature
-from gateway.lifecycle.connectors import StoredConnectors
+from gateway.lifecycle.connectors import StoredConnectors, always
 from tests.api.conftest import Api, control_api
 from tests.gateway.stage import write_settings
 from tests.gateway.test_kill import process
@@ -32,12 +33,14 @@ events = ["run.ended", "message"]
 
 
 @asynccontextmanager
-async def telling(control: Api, *hooks: Webhook, max_waiting: int = MAX_WAITING) -> AsyncIterator[None]:
-    """The gateway tells these webhooks, with short pauses."""
+async def telling(
+    control: Api, *hooks: Webhook, max_waiting: int = MAX_WAITING, is_alive: Callable[[], bool] = always
+) -> AsyncIterator[None]:
+    """The gateway tells these webhooks, with short pauses, while others take it for alive."""
     follower = Follower(control.built.gateway)
     webhooks = Webhooks(
         control.built.gateway,
-        StoredConnectors(control.built.gateway.store),
+        StoredConnectors(control.built.gateway.store, is_alive=is_alive, interval=0.05),
         follower,
         follower,
         hooks,
@@ -97,6 +100,31 @@ async def test_an_event_is_tried_again_with_the_same_id(
         await api.private(7, "Ann").say("hi")
         id, _ = await server.next("run.ended")
     assert server.seen == [id, id, id]
+
+
+async def test_an_event_is_not_tried_again_while_another_worker_may_send_it(
+    tmp_path: Path, models: ModelServer, api: BotApi, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_alive = True
+    caplog.set_level(logging.INFO, "gateway.lifecycle.connectors")
+    async with (
+        WebhookServer(SECRET) as server,
+        control_api(tmp_path, api, models) as control,
+        telling(control, to(server, "message"), is_alive=lambda: is_alive),
+    ):
+        server.answer(always=503)
+        await api.private(7, "Ann").say("hi")
+        await server.seen_at_least(1)
+        is_alive = False
+        async with asyncio.timeout(20):
+            while "this one waits for its turn" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.01)
+        seen = len(server.seen)
+        server.answer(always=204)
+        assert server.taken == []
+        is_alive = True
+        await server.next("message")
+    assert len(server.seen) == seen + 1
 
 
 async def test_an_event_that_is_always_refused_does_not_hold_up_the_next(
