@@ -1,12 +1,14 @@
-"""The size of the default install: what requirements.txt lists, as it is installed here."""
+"""The size of the default install: the project's dependencies and theirs, as they are installed here."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from collections.abc import Iterable
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, requires
 
-from benchmarks.contenders import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from benchmarks.scenarios import Bench
 from benchmarks.table import Row, Target
 
@@ -24,14 +26,28 @@ async def install(_bench: Bench) -> list[Row]:
 
 
 def _distributions() -> list[Distribution]:
-    listed = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
-    found: list[Distribution] = []
-    for name in listed:
+    """What `pip install interject` installs beside the project itself."""
+    found: dict[str, Distribution] = {}
+    left = _wanted(requires("interject"))
+    looked_at: set[str] = set()
+    while left:
+        requirement = left.pop()
+        if str(requirement) in looked_at:
+            continue
+        looked_at.add(str(requirement))
         try:
-            found.append(distribution(name))
+            package = distribution(requirement.name)
         except PackageNotFoundError:
             continue  # for other platforms only
-    return found
+        found[canonicalize_name(requirement.name)] = package
+        left += _wanted(package.requires, requirement.extras)
+    return list(found.values())
+
+
+def _wanted(lines: Iterable[str] | None, extras: Iterable[str] = ()) -> list[Requirement]:
+    """Those of the requirements that this platform and these extras want."""
+    found = map(Requirement, lines or ())
+    return [each for each in found if not (m := each.marker) or any(m.evaluate({"extra": e}) for e in ("", *extras))]
 
 
 def _bytes(package: Distribution) -> int:
