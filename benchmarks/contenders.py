@@ -195,6 +195,8 @@ allow = ["*"]
 
 
 def contender_environment(home: Path) -> dict[str, str]:
-    """Our environment without the variables that would configure a contender."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("INTERJECT_", "OPENAI_"))}
+    """Our environment without the variables that would configure a contender, or that make Python compile the
+    sources at each start: an install is compiled once."""
+    apart = ("INTERJECT_", "OPENAI_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(apart)}
     return kept | {"INTERJECT_HOME": str(home), "NO_PROXY": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
