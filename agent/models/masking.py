@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TypeVar, assert_never
 
 from agent.events import OnDelta
-from agent.log import Call, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, UserMessage
+from agent.log import Call, ForeignText, MessagesRead, ModelAnswered, Native, Part, Text, Thinking, UserMessage
 from agent.model import Answer, Model, Request
 from agent.transcript import Exchange, Result, Results, SystemNote
 
@@ -46,15 +46,21 @@ def _texts(request: Request) -> Iterator[str]:
         match exchange:
             case MessagesRead():
                 for message in exchange.messages:
+                    yield message.sender
                     yield message.text
                     yield message.note
+                    for foreign in message.foreign:
+                        yield foreign.source
+                        yield foreign.text
             case ModelAnswered():
                 yield from map(_text, exchange.parts)
             case Results():
                 for result in exchange.results:
                     yield result.text
+                    yield from result.foreign
             case SystemNote():
                 yield exchange.text
+                yield from exchange.foreign
             case _:
                 assert_never(exchange)
 
@@ -80,7 +86,7 @@ def _exchange(exchange: Exchange, mask: MaskText) -> Exchange:
         case Results():
             return Results(_each(exchange.results, mask, _result))
         case SystemNote():
-            return replace(exchange, text=mask(exchange.text))
+            return replace(exchange, text=mask(exchange.text), foreign=tuple(map(mask, exchange.foreign)))
         case _:
             assert_never(exchange)
 
@@ -90,11 +96,13 @@ def _each(items: Sequence[T], mask: MaskText, change: Callable[[T, MaskText], T]
 
 
 def _message(message: UserMessage, mask: MaskText) -> UserMessage:
-    return replace(message, text=mask(message.text), note=mask(message.note))
+    foreign = tuple(ForeignText(mask(each.source), mask(each.text)) for each in message.foreign)
+    sender, text, note = map(mask, (message.sender, message.text, message.note))
+    return replace(message, sender=sender, text=text, note=note, foreign=foreign)
 
 
 def _result(result: Result, mask: MaskText) -> Result:
-    return replace(result, text=mask(result.text))
+    return replace(result, text=mask(result.text), foreign=tuple(map(mask, result.foreign)))
 
 
 def _part(part: Part, mask: MaskText) -> Part:

@@ -1,7 +1,7 @@
 """Secrets of the gateway are masked in requests."""
 
 from agent.events import Delta
-from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, UserMessage
+from agent.log import Call, ForeignText, MessagesRead, ModelAnswered, Native, Text, Thinking, UserMessage
 from agent.masking import Mask
 from agent.model import Request
 from agent.models.masking import MaskingModel
@@ -47,6 +47,28 @@ async def test_it_is_masked_wherever_it_stands() -> None:
     assert isinstance(results, Results)
     assert results.results[0].text == "[secret]\n"
     assert notice == SystemNote("The turn ended: [secret]")
+
+
+async def test_it_is_masked_in_text_from_outside_and_in_its_sources() -> None:
+    source = f"https://a.example/?key={KEY}"
+    request = await sent(
+        Request(
+            "",
+            (
+                MessagesRead(1, (UserMessage(1, f"Ann {KEY}", "see this", foreign=(ForeignText(source, KEY),)),)),
+                ModelAnswered(1, (CALL,)),
+                Results((Result(CALL, "done", "nothing", foreign=(source,)),)),
+                SystemNote("A summary", summary=True, foreign=(source,)),
+            ),
+        )
+    )
+    masked = "https://a.example/?key=[secret]"
+    read, _, results, note = request.transcript
+    assert isinstance(read, MessagesRead)
+    assert read.messages[0] == UserMessage(1, "Ann [secret]", "see this", foreign=(ForeignText(masked, "[secret]"),))
+    assert isinstance(results, Results)
+    assert results.results[0].foreign == (masked,)
+    assert note == SystemNote("A summary", summary=True, foreign=(masked,))
 
 
 async def test_reasoning_without_a_secret_keeps_its_signature() -> None:

@@ -55,6 +55,22 @@ async def test_a_strangers_message_that_is_forwarded_is_text_from_outside(
     assert "done" not in {name for _, _, names in os.walk(tmp_path) for name in names}
 
 
+async def test_a_secret_in_a_strangers_words_or_file_does_not_reach_the_model(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    models.script(Say("Fine."))
+    async with gateway(only_ann(tmp_path, api, models)):
+        ann = api.private(user_id=7, name="Ann")
+        file = api.files.add("document", f"the token: {api.token}".encode(), "found.txt") | {"file_name": "found.txt"}
+        said = {"message_id": 900, "date": 1, "chat": ann.card, "from": EVE.card, "document": file}
+        await ann.say("is it ours?", reply_to_message=said | {"caption": f"I have {api.token}"})
+        await ann.hear("Fine.")
+    text = shown(models)
+    assert "I have [secret]" in text
+    assert "the token: [secret]" in text
+    assert api.token not in text
+
+
 async def test_ones_own_message_and_the_bots_are_not_text_from_outside(
     tmp_path: Path, api: BotApi, models: ModelServer
 ) -> None:
