@@ -63,7 +63,7 @@ async def build(
     watcher: Watcher = NoWatcher(),  # noqa: B008  # it has no state
 ) -> AsyncIterator[Built]:
     """Opens the store and builds the gateway; `extra` are channels without settings, such as a terminal. A reload
-    reads the settings with `environ`; `watcher` is told of it.
+    reads the settings with `environ`; `watcher` is told of the gateway and of reloads.
 
     Raises `StoreError`, `HookError`, `ContextError`, `ExtraMissing`, `PortTaken` and `OSError` with messages for
     people.
@@ -90,6 +90,7 @@ async def build(
             token = await _open_token(configuration, store)
             address = link(listener, token())
         permanent = await _permanent(configuration, store, signals, token, address, workers.bus.released)
+        watcher.begun(permanent.mask)
         stack.push_async_callback(permanent.links.settle)
         webhooks = Webhooks()
         generation = await build_generation(configuration, permanent)

@@ -43,8 +43,11 @@ T = TypeVar("T")
 
 
 class Watcher(Protocol):
-    """Who is told of each configuration that is loaded, before anything is made of it, and of each that is in force
-    from now on."""
+    """Who is told of a gateway that begins, of each configuration that is loaded, before anything is made of it, and of
+    each that is in force from now on."""
+
+    def begun(self, mask: Callable[[str], str]) -> None:
+        """`mask` removes the secrets that the gateway knows at any time."""
 
     def loaded(self, configuration: Configuration) -> None:
         """It may not be used: for what must be known before, such as secrets."""
@@ -54,6 +57,9 @@ class Watcher(Protocol):
 
 
 class NoWatcher:
+    def begun(self, mask: Callable[[str], str]) -> None:
+        """Nobody need know."""
+
     def loaded(self, configuration: Configuration) -> None:
         """Nobody need know."""
 

@@ -11,7 +11,7 @@ from config.load import Configuration
 from gateway.assembly.build import Built, build
 from gateway.assembly.signals import ExtraMissing
 from gateway.cli.instance_file import published
-from gateway.cli.logs import LogAfterReload
+from gateway.cli.logs import LogOfGateway
 from gateway.cli.memory import hide_memory
 from gateway.store.errors import StoreError
 from gateway.web.http_server import PortTaken
@@ -33,9 +33,9 @@ async def run_with_terminal(configuration: Configuration, screen: Screen) -> Non
 async def _build(configuration: Configuration, stack: AsyncExitStack) -> Built:
     """Without the web chat if its port is taken: a terminal works without it."""
     try:
-        return await stack.enter_async_context(build(configuration, watcher=LogAfterReload()))
+        return await stack.enter_async_context(build(configuration, watcher=LogOfGateway()))
     except PortTaken:
-        return await stack.enter_async_context(build(_without_web(configuration), watcher=LogAfterReload()))
+        return await stack.enter_async_context(build(_without_web(configuration), watcher=LogOfGateway()))
 
 
 def _without_web(configuration: Configuration) -> Configuration:

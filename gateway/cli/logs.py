@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import TextIO
 from urllib.parse import quote
 
+from agent.agent import unmasked
 from config.load import Configuration
 from config.settings import every_secret
 from config.signals import LoggingSettings
@@ -39,6 +40,8 @@ class Masked(logging.Formatter):
     def __init__(self, formatter: logging.Formatter, secrets: Iterable[str]) -> None:
         super().__init__()
         self._formatter = formatter
+        self.mask: Callable[[str], str] = unmasked
+        """Removes the secrets that a running gateway knows, also those that change."""
         self._secrets: list[str] = []
         self.hide(secrets)
 
@@ -51,7 +54,7 @@ class Masked(logging.Formatter):
         text = self._formatter.format(record)
         for secret in self._secrets:
             text = text.replace(secret, _MASK)
-        return text
+        return self.mask(text)
 
 
 class WithContext(logging.Filter):
@@ -82,16 +85,26 @@ def _set_level(settings: LoggingSettings) -> None:
         logging.getLogger(name).setLevel(level)
 
 
-class LogAfterReload:
-    """Keeps what `log_to` has begun as the newest settings have it. Implements `gateway.assembly.reload.Watcher`."""
+class LogOfGateway:
+    """Keeps what `log_to` has begun as a gateway and its newest settings have it. Implements
+    `gateway.assembly.reload.Watcher`."""
+
+    def begun(self, mask: Callable[[str], str]) -> None:
+        for formatter in _masking():
+            formatter.mask = mask
 
     def loaded(self, configuration: Configuration) -> None:
-        for handler in logging.getLogger().handlers:
-            if isinstance(handler.formatter, Masked):
-                handler.formatter.hide(secrets_in(configuration))
+        for formatter in _masking():
+            formatter.hide(secrets_in(configuration))
 
     def in_force(self, configuration: Configuration) -> None:
         _set_level(configuration.settings.logging)
+
+
+def _masking() -> Iterator[Masked]:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, Masked):
+            yield handler.formatter
 
 
 def secrets_in(configuration: Configuration) -> set[str]:

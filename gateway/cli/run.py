@@ -20,7 +20,7 @@ from gateway.cli.banner import banner
 from gateway.cli.event_loop import CancelOnSignal, RunOnSignal, run_in_loop
 from gateway.cli.home import describe_error
 from gateway.cli.instance_file import published
-from gateway.cli.logs import LogAfterReload, log_to, secrets_in
+from gateway.cli.logs import LogOfGateway, log_to, secrets_in
 from gateway.cli.memory import hide_memory
 from gateway.cli.reload_socket import answering
 from gateway.cli.standard_streams import discard_unwritable
@@ -59,7 +59,7 @@ async def _serve(configuration: Configuration) -> int:
     systemd = Systemd()
     with RunOnSignal() as reloads, CancelOnSignal(signal.SIGINT, signal.SIGTERM, grace=grace):
         async with (
-            build(configuration, watcher=LogAfterReload()) as built,
+            build(configuration, watcher=LogOfGateway()) as built,
             answering(configuration.home, built.gateway.reload),
         ):
             with published(configuration.home, built.link):

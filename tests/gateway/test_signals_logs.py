@@ -29,7 +29,8 @@ from gateway.signals.signal import Signals
 from tests.gateway.play import inbound, playing
 from tests.gateway.test_cli import Desk
 from tests.gateway.test_signals import operated
-from tests.servers.models import ModelServer
+from tests.servers.models import Call as Tool
+from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi
 
 SECRET = 'k"ey-\\-ü-12345'
@@ -128,6 +129,42 @@ async def test_a_gateway_logs_json_with_the_ids_of_the_work(tmp_path: Path) -> N
     assert begun["message"] == f"session web/local/me: turn {begun['turn']} runs"
     assert done["message"] == f"session web/local/me: turn {begun['turn']} completed"
     assert begun["run"] == begun["turn"] == done["turn"]
+
+
+LEAKING_TOOL = """
+from pathlib import Path
+
+from interject import ToolContext, tool
+
+
+@tool(effect="read")
+async def leak(context: ToolContext) -> str:
+    \"\"\"Fails, with what it has found out.\"\"\"
+    raise RuntimeError("rejected: " + Path({token!r}).read_text())
+"""
+
+
+async def test_a_secret_that_is_not_in_the_settings_is_masked_in_the_log_too(
+    tmp_path: Path, models: ModelServer
+) -> None:
+    models.script(Tool("leak", {}), Say("It failed."))
+    desk = Desk(tmp_path)
+    desk.write(
+        '[web]\nport = 0\n[agent]\nmodel = "openai:test"\nshutdown_grace = 0\n'
+        f'[models.openai]\napi_key = "test-key"\nbase_url = "{models.openai_url}"\n'
+    )
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "own.py").write_text(LEAKING_TOOL.format(token=str(desk.home / "web-token")))
+    async with desk.running() as gateway:
+        base, _, token = gateway.link.partition("/?token=")
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=60) as client:
+            message = {"client_id": "message-1", "text": "look"}
+            sent = await client.post("/api/v1/conversations/web:local:me/messages", json=message)
+            await client.get(f"/api/v1/runs/{sent.json()['run']}", params={"wait": 60, "until": "end"})
+        ended = await gateway.end(signal.SIGTERM)
+    assert "RuntimeError: rejected: [secret]" in ended.err
+    assert token not in ended.err
 
 
 async def test_what_a_request_logs_is_about_the_web_channel(
