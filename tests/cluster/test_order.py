@@ -46,3 +46,19 @@ async def test_a_reply_waits_for_an_earlier_one_that_another_worker_has_not_show
         slow.takes.set()
         await a.reply("First.")
         await b.reply("Second.")
+
+
+async def test_a_reply_that_has_waited_follows_the_one_that_its_worker_takes_over(tmp_path: Path) -> None:
+    slow, quick = Slow(), MemoryChannel()
+    models = ScriptedModel("First."), ScriptedModel("Second.")
+    async with two_gateways(tmp_path, *models, channels=(slow, quick), leases=True) as (a, b):
+        async with a.bus.subscribe("memory/me/chat", TurnEnded) as ends:
+            await a.say("one")
+            await slow.asked.wait()
+            await anext(ends)
+            await b.say("two")
+            await anext(ends)
+        assert await b.store.bury(("a",), expired=False) == ("a",)
+        await b.gateway.look()
+        await b.reply("Second.")
+        assert [plain_text(reply) for reply in quick.replies.values()] == ["First.", "Second."]

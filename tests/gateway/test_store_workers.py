@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from agent.journal import TurnLost
-from agent.log import Undelivered, UndeliveredPart
+from agent.log import Notice, Undelivered, UndeliveredPart
 from gateway.store import Store, adoption, command_turns, cursors, delivery, open_store, outbox, turns, workers
 from gateway.store.decisions import RELEASED
 from gateway.store.records import Turn
@@ -163,6 +163,20 @@ async def test_a_reply_is_next_when_the_earlier_ones_of_its_conversation_are_sho
     assert not await store.is_next(second.id), "whoever has to show the first"
     await store.delivered(first.id, None)
     assert await store.is_next(second.id)
+
+
+async def test_an_answer_to_a_command_waits_for_the_question_that_another_worker_has_not_shown_yet(
+    store: Store,
+) -> None:
+    await tell(store)
+    turn = await begin(store)
+    command = await store.accept(message(kind="command", command="status"), SESSION)
+    answer = await store.answer(command.id, Notice("No task is running."))
+    assert await store.is_next(answer), "the turn still runs: its reply grows beside others"
+    assert await store.park(turn.id, turn.epoch)
+    assert not await store.is_next(answer)
+    await store.delivered(turn.id, None)
+    assert await store.is_next(answer)
 
 
 async def test_the_reply_of_a_turn_that_is_free_may_still_be_ended(store: Store) -> None:
