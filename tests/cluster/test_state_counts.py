@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,18 @@ async def test_a_message_that_both_workers_are_given_and_an_album_count_once(tmp
         ]
         given = [await worker.gateway.deliver(part) for worker, part in zip((a, b) * 2, parts, strict=True)]
         assert [receipt.refused for receipt in given if receipt] == [None] * 4
+        assert [(await worker.say("more")).refused for worker in (a, b)] == [None, REASON]
+
+
+async def test_a_message_that_comes_twice_takes_nothing_from_the_count_of_others(tmp_path: Path) -> None:
+    async with two_gateways(tmp_path, ScriptedModel(), ScriptedModel(), messages_per_minute=LIMIT) as (a, b):
+        now = datetime.now(UTC)
+        sent = [replace(inbound("hi"), sent_at=now - timedelta(seconds=20 - 5 * number)) for number in range(LIMIT - 1)]
+        for worker in (a, b):
+            for message in sent:
+                receipt = await worker.gateway.deliver(message)
+                assert receipt is not None
+                assert receipt.refused is None
         assert [(await worker.say("more")).refused for worker in (a, b)] == [None, REASON]
 
 
