@@ -387,6 +387,22 @@ async def test_what_comes_while_a_question_is_being_asked_answers_it() -> None:
     assert stage.results()["ask_user"].outcome == "done"
 
 
+async def test_a_message_before_a_question_skips_it_and_is_no_answer_to_it() -> None:
+    looks = Gate()
+    model = ScriptedModel([call("look"), asking(), Call("y", "unknown", "{}")], "Fine")
+    stage = Stage(model, looking(looks), ask_user)
+    async with stage.playing():
+        await looks.entered.wait()
+        stage.journal.say("blue, whatever you look at")
+    results = stage.results()
+    assert {name: result.outcome for name, result in results.items()} == {
+        "look": "cancelled",
+        "ask_user": "skipped",
+        "unknown": "skipped",
+    }
+    assert not [entry for entry in stage.journal.entries if entry == CallStarted("x")], "nobody was asked"
+
+
 async def test_a_stop_ends_a_parked_turn() -> None:
     left = [MessagesRead(1, (UserMessage(1, "Ann", "go"),)), ModelAnswered(1, (asking(),)), CallStarted("x")]
     stage = Stage(ScriptedModel("never asked"), ask_user, entries=left)
