@@ -265,9 +265,10 @@ class ApprovalRequested:
     """A person has to decide before the turn continues. `id` is the call's id, or the limit's; `question` is Markdown;
     `expires_at` is in seconds since 1970: after that, the request counts as denied.
 
-    Approval covers the call of `tool` ("": the one that the model called) with these `arguments`. `result` is what the
-    call then ends with, if a hook supplied it; in logs of earlier versions `response` is its text. `full` is a text
-    file with all of the arguments, if the question shows only their beginning.
+    Approval covers the call of `tool` ("": the one that the model called) with these `arguments`; `masked` is what
+    anybody may see of them, if a hook has put a secret there. `result` is what the call then ends with, if a hook
+    supplied it; in logs of earlier versions `response` is its text. `full` is a text file with all of the arguments, if
+    the question shows only their beginning.
     """
 
     id: str
@@ -280,8 +281,14 @@ class ApprovalRequested:
     full: Attachment | None = None
     result: CallEnded | None = None
     tool: str = ""
+    masked: JsonText = ""
     hooks: tuple[HookAsked, ...] = field(default=(), compare=False)
     kind: Literal["approval_requested"] = "approval_requested"
+
+    @property
+    def shown_arguments(self) -> str:
+        """The arguments without secrets."""
+        return self.masked or self.arguments
 
     @property
     def supplied(self) -> CallEnded | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import assert_never
 
 from agent.log import ApprovalDecided, ApprovalDecision, ApprovalRequested, Call, CallEnded, Entry
@@ -39,19 +39,23 @@ def call_approval(
     result: CallEnded | None = None,
     *,
     in_group: bool = False,
+    mask: Callable[[str], str],
 ) -> ApprovalRequested:
     """The request to approve the call of the tool with these arguments (JSON text); `result` is what a hook supplied in
-    place of running it. Only tools that need approval once offer to allow it for the conversation."""
-    shown = [f"{name}:\n{_fenced(value, tool)}" if name else _fenced(value, tool) for name, value in _values(arguments)]
+    place of running it. Only tools that need approval once offer to allow it for the conversation. `mask` removes
+    secrets from what is shown."""
+    given = mask(arguments)
+    shown = [f"{name}:\n{_fenced(value, tool)}" if name else _fenced(value, tool) for name, value in _values(given)]
     lines = [f"**May I use `{tool.name}`?** {_EFFECTS[tool.effect]}", *shown]
     if reason:
-        lines.append(f"Reason: {reason}")
+        lines.append(f"Reason: {mask(reason)}")
     options: tuple[str, ...] = EACH_TIME_OPTIONS
     if tool.approval == "once":
         options = GROUP_APPROVAL_OPTIONS if in_group else APPROVAL_OPTIONS
     other = "" if tool.name == call.name else tool.name
+    question, masked = "\n\n".join(lines), "" if given == arguments else given
     return ApprovalRequested(
-        call.id, "call", "\n\n".join(lines), options, expires_at, arguments, result=result, tool=other
+        call.id, "call", question, options, expires_at, arguments, result=result, tool=other, masked=masked
     )
 
 

@@ -179,7 +179,8 @@ class ToolCallRunner:
                 case Ready() as allowed:
                     ready.append(allowed)
                 case CallEnded() as end:
-                    await self._append(end)
+                    # The words may be a hook's.
+                    await self._append(replace(end, text=self._agent.mask(end.text)))
                 case ApprovalRequested() as question:
                     return ready, question
         return ready, None

@@ -228,16 +228,23 @@ class ToolReview:
         in_group = self._turn_context.in_group
         tool = replace(ready.tool, approval="always") if each_time else ready.tool
         request = call_approval(
-            tool, ready.call, ready.arguments, reason, expires_at, ready.supplied, in_group=in_group
+            tool,
+            ready.call,
+            ready.arguments,
+            reason,
+            expires_at,
+            ready.supplied,
+            in_group=in_group,
+            mask=self._agent.mask,
         )
         return await self._with_all_arguments(request, ready)
 
     async def _with_all_arguments(self, request: ApprovalRequested, ready: Ready) -> ApprovalRequested | CallEnded:
         """The request with a file, if the question cannot show all that people are to approve."""
-        text = full_arguments(ready.arguments)
+        text = full_arguments(request.shown_arguments)
         if text is None:
             return request
-        data = self._agent.mask(text).encode(errors="backslashreplace")
+        data = text.encode(errors="backslashreplace")
         try:
             return replace(request, full=await self._agent.media.put(data, arguments_file(ready.tool)))
         except MediaError as error:

@@ -407,7 +407,9 @@ class Turn:
             await self._append(*_resolve_waiting(self._entries))
 
     async def _end(self, outcome: TurnOutcome, reason: str) -> None:
-        """Ends the turn, with its partial answer and a result for each call in the log."""
+        """Ends the turn, with its partial answer and a result for each call in the log. The reason may be in the words
+        of a server or of a hook."""
+        reason = self._agent.mask(reason)
         calls = endings(self._entries, "cancelled", _CANCELLED_AT_END + reason)
         await self._close(Ended(outcome, reason), *self.unlogged, *calls)
 

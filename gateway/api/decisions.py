@@ -239,7 +239,7 @@ def _past(gateway: Gateway, turn: Turn, key: str) -> Decision | None:
 def _approval(gateway: Gateway, turn: Turn, asked: ApprovalRequested) -> Decision:
     calls = {call.id: call.name for each in turn.entries if isinstance(each, ModelAnswered) for call in each.calls}
     tool = (asked.tool or calls.get(asked.id)) if asked.subject == "call" else None
-    whole = full_arguments(asked.arguments) if tool else None
+    whole = full_arguments(asked.shown_arguments) if tool else None
     assert len(decision_options(asked)) == len(asked.options)
     return _described(
         gateway,
@@ -249,7 +249,7 @@ def _approval(gateway: Gateway, turn: Turn, asked: ApprovalRequested) -> Decisio
         question=asked.question if whole is None else f"{asked.question}\n\n{whole}",
         options=list(asked.options),
         tool=tool,
-        arguments=_arguments(asked.arguments) if tool else None,
+        arguments=_arguments(asked.shown_arguments) if tool else None,
         until=datetime.fromtimestamp(asked.expires_at, UTC),
         is_limit=asked.subject == "limit",
     )

@@ -154,7 +154,7 @@ def _write(connection: Connection, found: _OpenRequest, decided: ApprovalDecided
 
 def _audit_event(found: _OpenRequest, decided: ApprovalDecided, by: Sender, tool: str | None) -> AuditEvent:
     channel = found.turn.address["channel"]
-    subject = {"tool": tool, "arguments": found.asked.arguments} if tool else {"limit": found.asked.id}
+    subject = {"tool": tool, "arguments": found.asked.shown_arguments} if tool else {"limit": found.asked.id}
     detail = {
         **subject,
         "decision": decided.decision,

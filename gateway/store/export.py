@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, func, or_, select
 
-from agent.log import CallStarted, Entry, MessagesRead, Resumed, Spent
+from agent.log import ApprovalRequested, CallStarted, Entry, MessagesRead, Resumed, Spent
 from agent.media import Attachment
 from channels.address import Address
 from gateway.store.encoding import address_from_json, attachments_from_json, attachments_of
@@ -162,8 +162,15 @@ def _turns(connection: Connection, session: str) -> tuple[Turn, ...]:
 
 
 def _readable(entries: Iterable[Entry]) -> Iterable[Entry]:
-    """Without bookkeeping."""
-    return (entry for entry in entries if not isinstance(entry, Spent | Resumed | CallStarted))
+    """Without bookkeeping, and without secrets that hooks have put into the arguments of calls."""
+    for entry in entries:
+        match entry:
+            case Spent() | Resumed() | CallStarted():
+                pass
+            case ApprovalRequested():
+                yield replace(entry, arguments=entry.shown_arguments, masked="")
+            case _:
+                yield entry
 
 
 def _of_person(whole: ExportedConversation, sender: str) -> ExportedConversation:
