@@ -96,6 +96,31 @@ async def test_an_approval_says_what_is_asked_and_is_decided_once(
     assert end["text"].endswith("Listed.")
 
 
+HOOK = """
+from dataclasses import replace
+
+
+class Keyed:
+    async def before_tool(self, context, call):
+        return replace(call, arguments={{"pattern": {token!r} + "-" + "x" * 2000}})
+"""
+
+
+async def test_a_secret_that_a_hook_puts_into_a_call_is_not_shown_to_programs(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(listing)
+    (tmp_path / "keyed.py").write_text(HOOK.format(token=api.token))
+    hook = f'[[hooks]]\nname = "keyed"\ntype = "python"\npath = "{tmp_path}/keyed.py:Keyed"\npoints = ["before_tool"]\n'
+    async with control_api(tmp_path, api, models, more=NEEDS_APPROVAL + hook) as control:
+        asked = await open_decision(control.client)
+        assert asked["arguments"]["pattern"].startswith("[secret]-x")
+        assert "[secret]-x" in asked["question"]
+        assert api.token not in str(asked)
+        decided = await control.client.post(f"/decisions/{asked['id']}", json={"allow": False})
+        assert api.token not in decided.text
+
+
 async def test_a_question_is_answered_by_an_option(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
     question = Call("ask_user", {"question": "Which?", "options": ["red", "blue"]})
     models.respond(lambda request: Say("Blue it is.") if "blue" in request.last_user_text else question)
