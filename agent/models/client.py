@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import httpx
@@ -13,7 +14,7 @@ from httpx_aiohttp import HttpxAiohttpClient
 
 from agent.events import Delta, OnDelta, TextDelta
 from agent.model import Answer, ModelError
-from agent.models.errors import MESSAGES, error_of_response, transport_errors, without_keys
+from agent.models.errors import MESSAGES, error_in_place_of_answer, error_of_response, transport_errors, without_keys
 from agent.models.protocols.reading import unreadable
 from agent.models.protocols.wire import Decoder, JsonObject, WireProtocol
 from agent.models.provider import Provider, key_header
@@ -78,7 +79,10 @@ class Client:
         reading = _Reading(decoder, on_delta)
         try:
             await self._read(body, reading, model=model, key=key)
-            return await reading.finish()
+            await reading.end()
+            if not reading.is_whole and reading.other_lines:
+                raise error_in_place_of_answer(reading.other_lines, provider=self._provider.name, model=model)
+            return await reading.answer()
         except ModelError as error:
             raise _without(error, key) from error.__cause__
 
@@ -110,7 +114,9 @@ class Client:
             if not response.is_success:
                 raise await self._refusal(response, model, key)
             async for piece in _pieces(response):
-                if not await reading.feed(piece) or not reading.has_begun:
+                is_event = await reading.feed(piece)
+                # A comment keeps an answer alive that has begun, and is neither its beginning nor its end.
+                if not reading.has_begun or (reading.is_whole and not is_event):
                     continue
                 limit = UNTIL_CLOSED if reading.is_done else AFTER_THE_END if reading.is_whole else timeouts.silence
                 deadline.reschedule(min(now() + limit, end))
@@ -140,10 +146,12 @@ class Client:
 
     async def _refusal(self, response: httpx.Response, model: str, key: str) -> ModelError:
         body = b""
-        async for piece in _pieces(response):
-            body += piece
-            if len(body) > MAX_ERROR_BYTES:
-                break
+        # Its status tells what is wrong also without a body that can be read.
+        with suppress(ModelError):
+            async for piece in _pieces(response):
+                body += piece
+                if len(body) > MAX_ERROR_BYTES:
+                    break
         return error_of_response(
             response.status_code,
             response.headers,
@@ -175,6 +183,11 @@ class _Reading:
         return self._decoder.is_whole
 
     @property
+    def other_lines(self) -> str:
+        """What came beside the events: the words of a server, or of a proxy, that has no answer."""
+        return self._splitter.other_lines
+
+    @property
     def is_done(self) -> bool:
         return self._decoder.is_done
 
@@ -198,12 +211,15 @@ class _Reading:
             await self._tell(_decoded(self._decoder.feed, event))
         return bool(events)
 
-    async def finish(self) -> Answer:
+    async def end(self) -> None:
+        """Nothing more comes."""
         if self._whole is not None:
             await self._tell(_decoded(self._decoder.feed_body, self._whole.decode(errors="replace")))
         elif not self.is_whole:
             for event in self._splitter.end():
                 await self._tell(_decoded(self._decoder.feed, event))
+
+    async def answer(self) -> Answer:
         answer = _decoded(lambda _: self._decoder.answer(), None)
         if not self._has_text and answer.text:
             await self._on_delta(TextDelta(answer.text))

@@ -133,8 +133,9 @@ def report_of(value: object) -> ErrorReport:
 def _parsed(value: str) -> object:
     """The JSON in a text: all of it, or the first event of a stream; None if there is none."""
     value = value.strip()
-    if value.startswith(("data:", "event:")):
-        value = next((line[5:] for line in value.splitlines() if line.startswith("data:")), "").strip()
+    if value.startswith(("data:", "event:", "error:")):
+        lines = (line.partition(":") for line in value.splitlines())
+        value = next((data for field, _, data in lines if field in ("data", "error")), "").strip()
     if not value.startswith(("{", "[")):
         return None
     try:

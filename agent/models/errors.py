@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import httpx
+from aiohttp import ClientResponseError
 
 from agent.model import ModelError, ModelErrorKind
 from agent.models.error_report import ErrorReport, report_of
@@ -90,7 +91,8 @@ def transport_errors() -> Iterator[None]:
         raise ModelError("server", UNREADABLE, was_answer=True) from error
     except (TimeoutError, httpx.ReadTimeout) as error:
         raise ModelError("timeout", MESSAGES["timeout"]) from error
-    except (httpx.TransportError, httpx.StreamError, OSError) as error:
+    except (httpx.TransportError, httpx.StreamError, ClientResponseError, OSError) as error:
+        # The second to last is a response that is not HTTP, which the transport of aiohttp does not translate.
         raise ModelError("network", MESSAGES["network"]) from error
 
 

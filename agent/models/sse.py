@@ -9,6 +9,12 @@ from agent.models.protocols.wire import ServerEvent
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
+MAX_OTHER_BYTES = 64 * 1024
+"""Of lines that belong to no event; more of them are not kept."""
+
+_FIELDS = frozenset({b"data", b"event", b"id", b"retry", b""})
+"""Those of the format; a comment has an empty one."""
+
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -17,7 +23,10 @@ class EventTooLong(ValueError):
 
 
 class EventSplitter:
-    """Takes pieces as they arrive, cut anywhere. Lines may end in LF, CR or CRLF."""
+    """Takes pieces as they arrive, cut anywhere. Lines may end in LF, CR or CRLF.
+
+    The format ignores lines that have none of its fields. Some servers tell an error in them: `other_lines` has them.
+    """
 
     def __init__(self) -> None:
         self._line = bytearray()
@@ -26,6 +35,7 @@ class EventSplitter:
         self._name = ""
         self._after_cr = False
         self._at_start = True
+        self._others = bytearray()
 
     def feed(self, piece: bytes) -> list[ServerEvent]:
         """The events that the piece completes. Raises `EventTooLong`."""
@@ -46,6 +56,10 @@ class EventSplitter:
         events = [event for line in lines if (event := self._read(line)) is not None]
         self._check(len(self._line))
         return events
+
+    @property
+    def other_lines(self) -> str:
+        return self._others.decode(errors="replace").strip()
 
     def end(self) -> list[ServerEvent]:
         """The last event, which some servers do not end with an empty line."""
@@ -68,6 +82,8 @@ class EventSplitter:
             self._check(self._size)
         elif field == b"event":
             self._name = value.decode(errors="replace")
+        elif field not in _FIELDS and len(self._others) + len(line) < MAX_OTHER_BYTES:
+            self._others += line + b"\n"
         return None
 
     def _event(self) -> ServerEvent | None:

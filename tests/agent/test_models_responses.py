@@ -471,6 +471,18 @@ async def test_errors_in_the_stream_are_told_apart(
     assert (await odd.fails()).kind == kind
 
 
+@pytest.mark.parametrize("kind", ["completed", "incomplete"])
+@pytest.mark.parametrize("details", [{"reason": "max_output_tokens"}, {"reason": "max_turns"}, None])
+async def test_an_answer_that_the_server_calls_incomplete_is_cut(
+    raw: RawModelServer, odd: Line, kind: str, details: object
+) -> None:
+    half = {"type": "response.output_text.delta", "delta": "Half"}
+    response = {"id": "resp_1", "status": "incomplete", "incomplete_details": details}
+    raw.script(stream(half, {"type": f"response.{kind}", "response": response}))
+    answer = await odd.ask()
+    assert (told(answer), answer.finish) == ([Text("Half")], "length")
+
+
 @pytest.mark.parametrize("end", [(), ("[DONE]",)])
 async def test_without_the_protocols_end_an_answer_is_cut(raw: RawModelServer, odd: Line, end: tuple[str, ...]) -> None:
     half = {"type": "response.output_text.delta", "delta": "Half"}

@@ -35,7 +35,7 @@ from agent.models.protocols.reading import (
     as_sent,
     cost,
     cut_off,
-    has_failed,
+    kind_of,
     mapping,
     mappings,
     parsed,
@@ -358,12 +358,11 @@ class AnthropicMessagesDecoder:
         if not data:
             return ()
         value = parsed(data)
-        kind = value.get("type")
-        return self._read(kind if isinstance(kind, str) else event.name, value)
+        return self._read(kind_of(value, event.name), value)
 
     def feed_body(self, body: str) -> Sequence[Delta]:
         message = parsed(body)
-        if message.get("type") == "error" or message.get("error") or has_failed(message):
+        if kind_of(message, "") == "error":
             self._fail(message)
         if not isinstance(message.get("content"), list):
             raise error_in_place_of_answer(message, provider=self._target.provider, model=self._target.model)
@@ -401,8 +400,6 @@ class AnthropicMessagesDecoder:
                 return self._end_text()
             case "error":
                 self._fail(event)
-            case _ if has_failed(event):
-                self._fail(event)
         return ()
 
     def _fail(self, event: JsonObject) -> NoReturn:
@@ -413,8 +410,8 @@ class AnthropicMessagesDecoder:
         self._read_usage(message.get("usage"))
 
     def _read_usage(self, usage: object) -> None:
-        """Later counts include earlier ones, and leave out what has not changed."""
-        self._reported |= {name: value for name, value in mapping(usage).items() if value is not None}
+        """Later counts include earlier ones, and leave out what has not changed, or say 0 of it."""
+        self._reported |= {name: value for name, value in mapping(usage).items() if value}
 
     def _set_reason(self, reason: object) -> None:
         if isinstance(reason, str) and reason:

@@ -32,6 +32,14 @@ def has_failed(value: JsonObject) -> bool:
     return isinstance(code, int) and code != 0
 
 
+def kind_of(event: JsonObject, name: str) -> str:
+    """The type of an event, or its name; "error" for an error, also in the form of another protocol."""
+    error, kind = event.get("error"), event.get("type")
+    if name == "error" or has_failed(event) or (error and isinstance(error, dict | str | list)):
+        return "error"
+    return kind if isinstance(kind, str) else name
+
+
 def unreadable() -> ModelError:
     return ModelError("server", UNREADABLE, was_answer=True)
 

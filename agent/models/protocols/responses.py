@@ -23,7 +23,7 @@ from agent.models.protocols.reading import (
     as_sent,
     cost,
     cut_off,
-    has_failed,
+    kind_of,
     mapping,
     mappings,
     parsed,
@@ -54,7 +54,10 @@ INCOMPLETE: Mapping[str, Finish] = {
     "length": "length",
     "content_filter": "refused",
 }
-"""What the reasons for an incomplete answer mean."""
+"""What the reasons for an incomplete answer mean; others mean that it is cut too."""
+
+UNFINISHED = frozenset({"incomplete", "failed", "cancelled"})
+"""What the status of a response is that ended without being whole."""
 
 STEP = re.compile(r"[a-z_]{1,50}_call")
 """The kinds of items that are steps of the provider's own."""
@@ -174,8 +177,7 @@ class ResponsesDecoder:
         if self.is_done or data in ("", "[DONE]"):
             return ()
         value = parsed(data)
-        kind = value.get("type")
-        return self._read(kind if isinstance(kind, str) else event.name, value)
+        return self._read(kind_of(value, event.name), value)
 
     def feed_body(self, body: str) -> Sequence[Delta]:
         whole = parsed(body)
@@ -222,8 +224,6 @@ class ResponsesDecoder:
                 raise self._error(event)
             case _ if event.get("object") == "response" and "output" in event:
                 return self._end(event, piece(event.get("status")))
-            case _ if (not kind and event.get("error")) or has_failed(event):
-                raise self._error(event)
         return []
 
     def _item(self, event: JsonObject, kind: str) -> _Item:
@@ -318,7 +318,10 @@ class ResponsesDecoder:
     def _end(self, response: JsonObject, status: str) -> list[Delta]:
         """Takes the whole response, and returns what has not been streamed of it. Raises `ModelError` if it failed."""
         self._response |= {name: value for name, value in response.items() if value is not None}
-        if status in ("failed", "cancelled") or response.get("error"):
+        if status == "completed" and (named := piece(response.get("status"))) in UNFINISHED:
+            # Some servers name every end so, and tell in the response that it is another.
+            status = named
+        if status in UNFINISHED - {"incomplete"} or response.get("error"):
             raise self._error(self._response)
         deltas: list[Delta] = []
         open_items = list(self._items)
@@ -332,7 +335,7 @@ class ResponsesDecoder:
             deltas += self._complete(item, told)
         deltas += self._end_texts()
         reason = piece(mapping(response.get("incomplete_details")).get("reason"))
-        self._finish = INCOMPLETE.get(reason, "other") if status == "incomplete" else "stop"
+        self._finish = INCOMPLETE.get(reason, "length") if status == "incomplete" else "stop"
         return deltas
 
     def _error(self, report: JsonObject) -> ModelError:
