@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, get_args
 
 from agent.events import OnDelta
-from agent.log import Part, Usage, text_of
+from agent.log import Native, Part, Usage, text_of
 from agent.transcript import Exchange
 
 Finish = Literal["stop", "calls", "length", "refused", "other"]
@@ -104,6 +104,11 @@ class Answer:
     @property
     def text(self) -> str:
         return text_of(self.parts)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether tools that the provider runs itself have done something."""
+        return any(isinstance(part, Native) and part.summary for part in self.parts)
 
 
 class ModelError(Exception):

@@ -23,7 +23,8 @@ CONTINUE = SystemNote(
 
 
 class ContinuingModel:
-    """Continues a text answer that was cut off, up to twice, and joins the parts into one answer.
+    """Continues a text answer that was cut off, up to twice, and joins the parts into one answer. So it does with one
+    of steps of the provider's own only: it pauses after many web searches.
 
     The stream continues seamlessly: when a continuation is withdrawn, the text before it is sent again. If a
     continuation fails, the answer stays cut off. An answer with tool calls, or to a request with `max_tokens`, is not
@@ -96,7 +97,7 @@ def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 def _can_continue(answer: Answer) -> bool:
     calls = any(isinstance(part, Call) for part in answer.parts)
-    return answer.finish == "length" and not calls and bool(answer.text.strip())
+    return answer.finish == "length" and not calls and (bool(answer.text.strip()) or answer.has_steps)
 
 
 def _combined(first: Answer, second: Answer) -> Answer:

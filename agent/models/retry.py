@@ -95,9 +95,10 @@ class RetryingModel:
         return min(self._timeouts, self._attempts) if error.kind == "timeout" else self._attempts
 
     def _delay(self, error: ModelError, attempt: int) -> float:
-        if error.retry_after is not None:
+        if error.retry_after:
             # Never sooner, but a little later: otherwise all clients with the same delay come back at once.
             return error.retry_after * (1 + self._random() / 10)
+        # Proxies that ask for a wait of 0 seconds mean that they do not know.
         delay: float = min(FIRST_DELAY * 2**attempt, MAX_DELAY)
         return delay * (0.5 + self._random() / 2)
 
@@ -133,4 +134,6 @@ def _is_finished(answer: Answer, request: Request) -> bool:
 
 
 def _has_content(answer: Answer) -> bool:
+    if answer.finish == "length" and answer.has_steps:
+        return True
     return any(isinstance(part, Call) or (isinstance(part, Text) and part.text.strip()) for part in answer.parts)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from agent.events import Charged, Delta, OnDelta, TextDelta, Withdrawn
-from agent.log import Call, MessagesRead, ModelAnswered, Text, Thinking, Usage, UserMessage
+from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, Usage, UserMessage
 from agent.model import Answer, Model, ModelError, ModelSettings, Request
 from agent.models.continuation import CONTINUE, ContinuingModel
 from agent.models.retry import RetryingModel
@@ -53,6 +53,14 @@ async def test_the_answer_goes_on_where_it_was_cut_off() -> None:
     assert Withdrawn() not in screen.deltas
     assert list(model.requests[1].transcript) == [QUESTION, ModelAnswered(0, (Text("One, two"),)), CONTINUE]
     assert model.requests[1].instructions == "Be kind."
+
+
+async def test_after_steps_of_the_providers_own_it_goes_on_too() -> None:
+    search = Native("it", "{}", "Searched the web: wells")
+    model, screen = ScriptedModel(Answer((search,), finish="length"), "Found."), Screen()
+    answer = await screen.ask(RetryingModel(model))
+    assert (answer.parts, answer.finish) == ((search, Text("Found.")), "stop")
+    assert len(model.requests) == 2
 
 
 async def test_after_two_more_it_stays_cut_off() -> None:

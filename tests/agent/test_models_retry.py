@@ -53,6 +53,12 @@ async def test_an_error_that_passes_is_tried_again_with_one_quiet_line(kind: Mod
     assert len(attempt.slept) == 1
 
 
+async def test_a_wait_of_0_seconds_is_none_and_the_pauses_grow() -> None:
+    attempt = Attempt(*[ModelError("rate_limit", "x", retry_after=0)] * 2, "Fine.")
+    assert (await attempt.answer()).parts == (Text("Fine."),)
+    assert attempt.slept == [1.0, 2.0]
+
+
 @pytest.mark.parametrize("kind", ["auth", "billing", "refused", "too_long", "no_vision", "bad_request"])
 async def test_an_error_that_stays_is_raised_at_once(kind: ModelErrorKind) -> None:
     attempt = Attempt(ModelError(kind, "words"), "never")
