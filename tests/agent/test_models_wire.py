@@ -284,6 +284,8 @@ async def test_a_connection_that_breaks_after_the_end_costs_nothing(line: Line) 
         ("max_tokens", "length"),
         ("content_filter", "refused"),
         ("SAFETY", "refused"),
+        ("content_filter: PROHIBITED_CONTENT", "refused"),
+        ("model_context_window_exceeded", "length"),
         ("eos", "stop"),
     ],
 )
@@ -293,7 +295,13 @@ async def test_a_reason_for_the_end_says_what_the_answer_is(line: Line, reason: 
     assert (answer.parts, answer.finish) == ((Text("Half"),), finish)
 
 
-@pytest.mark.parametrize("reason", ["error", "network_error", "insufficient_system_resource"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("error", "network_error", "insufficient_system_resource"),
+        "function_call_filter: MALFORMED_FUNCTION_CALL",
+    ],
+)
 async def test_an_answer_that_the_server_gave_up_is_no_answer(line: Line, reason: str) -> None:
     line.server.script([stream_head(), sse(delta(content="Half"), delta(reason), "[DONE]")])
     with pytest.raises(ModelError) as raised:
@@ -330,6 +338,98 @@ async def test_an_error_inside_of_a_stream_is_told_in_any_form(line: Line, event
     with pytest.raises(ModelError) as raised:
         await line.ask(line.model())
     assert raised.value.kind == kind
+
+
+BEGINNINGS: dict[ProtocolName, dict[str, Any]] = {
+    "openai": delta(content="Half"),
+    "openai-responses": {"type": "response.output_text.delta", "delta": "Half"},
+    "anthropic": {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Half"}},
+}
+
+
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses", "anthropic"])
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (sse({"error": {"message": "Rate limit reached", "type": "rate_limit_error", "code": "429"}}), "rate_limit"),
+        (sse({"type": "server_error", "code": 500, "message": "Overloaded."}, name="error"), "overloaded"),
+        (sse({"code": 500, "message": "Broken."}, name="error"), "server"),
+        # llama.cpp has sent errors in a field of that name, and other servers outside of events.
+        (b'error: {"code":500,"message":"Context size has been exceeded.","type":"server_error"}\n\n', "too_long"),
+        (b'{"error":{"message":"The account has no credits","code":402}}\n', "billing"),
+    ],
+)
+async def test_an_error_that_is_none_of_the_protocols_own_is_told_too(
+    line: Line, protocol: ProtocolName, end: bytes, kind: str
+) -> None:
+    line.server.script([stream_head(), sse(BEGINNINGS[protocol]), end])
+    with pytest.raises(ModelError) as raised:
+        await line.ask(line.model(protocol))
+    assert raised.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "detail"),
+    [
+        ("upstream connect error or disconnect/reset before headers", "server", "upstream connect error"),
+        (
+            [{"error": {"code": 503, "message": "The model is at capacity.", "status": "UNAVAILABLE"}}],
+            "overloaded",
+            "The model is at capacity.",
+        ),
+        ('"error: no healthy upstream"', "server", "no healthy upstream"),
+    ],
+)
+async def test_words_in_place_of_an_answer_are_those_of_an_error(
+    line: Line, body: object, kind: str, detail: str
+) -> None:
+    line.server.script(whole(body, content_type="text/plain"))
+    with pytest.raises(ModelError) as raised:
+        await line.ask(line.model())
+    assert raised.value.kind == kind
+    assert detail in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\x15\x03\x01\x00\x02\x02\x46",
+        [head(200, content_type="text/event-stream", x_policy="x" * 20_000), sse(*HELLO)],
+        [head(200, content_length="5", transfer_encoding="chunked"), chunk(sse(*HELLO)), chunk(b"")],
+    ],
+)
+async def test_what_is_not_http_is_trouble_with_the_connection(line: Line, answer: Steps) -> None:
+    line.server.script(answer)
+    with pytest.raises(ModelError) as raised:
+        await line.ask(line.model())
+    assert raised.value.kind == "network"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        [head(401, content_type="application/json", content_encoding="gzip", connection="close"), b"not zipped"],
+        [head(401, content_length="1000"), b"{", Wait(0.05), Reset()],
+    ],
+)
+async def test_the_status_counts_though_the_body_cannot_be_read(line: Line, end: list[Step]) -> None:
+    line.server.script(end)
+    with pytest.raises(ModelError) as raised:
+        await line.ask(line.model())
+    assert (raised.value.kind, raised.value.status) == ("auth", 401)
+
+
+async def test_comments_keep_a_begun_answer_alive_and_not_a_whole_one(line: Line) -> None:
+    comments: list[Step] = [b": keep-alive\n\n", Wait(0.1)]
+    line.server.script(
+        [stream_head(), sse(*HELLO[:2]), *comments * 15, sse(*HELLO[2:], "[DONE]")],
+        [stream_head(), sse(*HELLO), *comments * 600],
+    )
+    model = line.model(timeouts=Timeouts(first_token=0.8, silence=0.8))
+    assert (await line.ask(model)).parts == SAID
+    async with asyncio.timeout(30):
+        assert (await line.ask(model)).parts == SAID
 
 
 @pytest.mark.parametrize("protocol", ["openai", "openai-responses", "anthropic"])
@@ -480,13 +580,16 @@ async def test_reasoning_is_sent_back_in_the_field_that_it_came_in_with_calls_on
     assert name not in body["messages"][2]
 
 
-async def test_details_of_reasoning_are_put_together_and_sent_back_to_their_provider_only(line: Line) -> None:
+@pytest.mark.parametrize("last", [{"text": "", "signature": "c2ln"}, {"signature": "c2ln"}])
+async def test_details_of_reasoning_are_put_together_and_sent_back_to_their_provider_only(
+    line: Line, last: dict[str, str]
+) -> None:
     detail = {"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1"}
     hidden = {"type": "reasoning.encrypted", "data": "c2VjcmV0", "id": "r2", "index": 1}
     events = [
         delta(reasoning="I ", reasoning_details=[{**detail, "text": "I ", "signature": None}]),
         delta(reasoning="look.", reasoning_details=[{**detail, "text": "look."}]),
-        delta(reasoning_details=[{**detail, "text": "", "signature": "c2ln"}, hidden]),
+        delta(reasoning_details=[{**detail, **last}, hidden]),
         delta("tool_calls", tool_calls=[CALL]),
     ]
     _, body = await answers_and_is_asked_on(line, line.model(), events)
@@ -566,6 +669,7 @@ async def test_a_cost_that_the_provider_tells_is_taken(line: Line) -> None:
     ("usage", "known"),
     [
         ({"prompt_cache_hit_tokens": 6}, Usage(10, 5, cache_read=6)),
+        ({"cached_tokens": 6}, Usage(10, 5, cache_read=6)),
         ({"prompt_tokens_details": {"cached_tokens": 6, "cache_write_tokens": 2}}, Usage(10, 5, 6, 2)),
         ({"completion_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 15}, Usage(10, 5, reasoning=3)),
         ({"completion_tokens_details": {"reasoning_tokens": 3}, "total_tokens": 18}, Usage(10, 8, reasoning=3)),
@@ -575,6 +679,12 @@ async def test_tokens_are_counted_as_each_server_does(line: Line, usage: dict[st
     counts = {"prompt_tokens": 10, "completion_tokens": 5, **usage}
     line.server.script([stream_head(), sse(*HELLO[:-1], {**HELLO[-1], "usage": counts}, "[DONE]")])
     assert (await line.ask(line.model())).usage == known
+
+
+async def test_a_count_that_is_0_at_the_end_is_the_one_before(line: Line) -> None:
+    *said, end, stop = BLOCKS
+    line.server.script([stream_head(), sse(*said, {**end, "usage": {"input_tokens": 0, "output_tokens": 3}}, stop)])
+    assert (await line.ask(line.model("anthropic"))).usage == Usage(7, 3)
 
 
 def texts(*contents: str) -> list[dict[str, Any]]:

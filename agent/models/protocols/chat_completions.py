@@ -255,18 +255,27 @@ FINISHES: Mapping[str, Finish] = {
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",
+    "model_context_window_exceeded": "length",
     "content_filter": "refused",
     "refusal": "refused",
     "safety": "refused",
+    "image_safety": "refused",
     "recitation": "refused",
     "sensitive": "refused",
+    "blocklist": "refused",
+    "spii": "refused",
     "prohibited_content": "refused",
 }
 """What the reasons for an answer's end mean, where they are not that it is whole; some are those of single servers."""
 
 TEXT_FIELDS = frozenset({"role", "content"})
 
-FAILURES = frozenset({"error", "network_error", "insufficient_system_resource", "abort", "malformed_function_call"})
+FAILURES = frozenset(
+    {
+        *("error", "network_error", "insufficient_system_resource", "abort"),
+        *("malformed_function_call", "unexpected_tool_call", "function_call_filter"),
+    }
+)
 """Reasons for an answer's end that make it worth asking again."""
 
 
@@ -338,7 +347,8 @@ class ChatCompletionsDecoder:
         deltas = self._read_delta(mapping(choice.get("delta")) or mapping(choice.get("message")))
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason not in ("", "null"):
-            self._reason = reason.lower()
+            # Gemini tells its own reason after that of the protocol: "content_filter: RECITATION".
+            self._reason = reason.lower().partition(":")[0].strip()
             deltas += self._end_text()
         return deltas
 
@@ -452,9 +462,10 @@ class _Reasoning:
         is_next = (detail.get("type"), detail.get("index")) == (last.get("type"), last.get("index"))
         for field in ("text", "summary"):
             before, more = last.get(field), detail.get(field)
-            if is_next and isinstance(before, str) and isinstance(more, str):
+            # The signature comes last, in a piece that may have no text.
+            if is_next and isinstance(before, str) and isinstance(more, str | None):
                 known = {name: value for name, value in detail.items() if value is not None}
-                self._details[-1] = {**last, **known, field: before + more}
+                self._details[-1] = {**last, **known, field: before + (more or "")}
                 return
         self._details.append(detail)
 
@@ -482,7 +493,9 @@ def _usage(reported: JsonObject) -> Usage:
     return Usage(
         input=prompt,
         output=output,
-        cache_read=tokens(read.get("cached_tokens")) or tokens(reported.get("prompt_cache_hit_tokens")),
+        cache_read=tokens(read.get("cached_tokens"))
+        or tokens(reported.get("prompt_cache_hit_tokens"))
+        or tokens(reported.get("cached_tokens")),
         cache_write=tokens(read.get("cache_write_tokens")),
         reasoning=reasoning,
         cost=cost(reported.get("cost")),
