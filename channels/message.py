@@ -76,6 +76,7 @@ class InboundMessage:
     `quoted` are the authors of messages that `note` quotes; `forwarded`: the text is theirs as well. `foreign` is text
     of people who may not write to the bot: the receiver makes it of these.
     `busy` is what it does to a running turn, for a channel that lets its sender say so; None: as is set there.
+    `literal`: its words are for the agent, whatever they are.
     `digest`, of a program's message, tells another message under the same event id from a redelivery.
     `is_update`: an edit by the platform, in which nobody said anything (a preview, a new position). It completes a
     message that waits or is worked on, and steers nothing.
@@ -104,6 +105,7 @@ class InboundMessage:
     foreign: tuple[ForeignText, ...] = ()
     replies_to: str | None = None
     busy: BusyMode | None = None
+    literal: bool = False
     digest: str | None = None
 
 
@@ -124,7 +126,8 @@ class Receipt:
     this one was not stored. `refused` is the reason why it may not be read.
 
     `words`: the queued message, for a command that only chooses how the message after it is read (`/queue hello`).
-    `run` is the run id, for a message that gets its own answer (see `channels.runs`).
+    `run` is the run id, for a message that gets its own answer (see `channels.runs`). `command` is the command that the
+    message is taken as, "" for none: words that ask for nothing but a stop are one.
     """
 
     id: int
@@ -133,6 +136,7 @@ class Receipt:
     words: str | None = None
     run: str | None = None
     differs: bool = False
+    command: str = ""
 
 
 Deliver = Callable[[InboundMessage], Awaitable[Receipt | None]]

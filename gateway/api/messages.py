@@ -40,7 +40,7 @@ ANSWERED_WITHIN = 30.0
 class Sent(BaseModel):
     """The message is stored. `duplicate`: it was before, and this changed nothing. `run` is what `GET /runs/{run}` says
     more of; `result` is that, if the request waited for it. `conflicts` are declared tools that were dropped: the agent
-    has tools with these names. `reason` is why it is refused."""
+    has tools with these names. `reason` is why it is refused. `command` is the command that it was taken as, if any."""
 
     id: int
     conversation: str
@@ -49,6 +49,7 @@ class Sent(BaseModel):
     duplicate: bool
     run: str | None
     conflicts: list[str]
+    command: str | None = None
     result: Run | None = None
 
 
@@ -162,6 +163,7 @@ def _message(
         files=tuple(map(_stored_ref, post.attachments)),
         tools=tuple(tool for tool in parsed.tools if tool.name not in own),
         busy=body.busy,
+        literal=body.as_ == "message",
         digest=_digest(sender.id, body, post.attachments),
     )
     return message, [tool.name for tool in parsed.tools if tool.name in own]
@@ -204,4 +206,5 @@ def _sent(place: Place, receipt: Receipt, conflicts: list[str]) -> Sent:
         duplicate=receipt.duplicate,
         run=receipt.run,
         conflicts=conflicts,
+        command=receipt.command or None,
     )

@@ -27,6 +27,7 @@ from gateway.inbound.heard import Heard
 from gateway.inbound.identities import Identities
 from gateway.inbound.message_rate import MessageRate
 from gateway.inbound.refusals import Refusals
+from gateway.inbound.stop_words import asks_to_stop
 from gateway.inbound.trace_command import about_answered_message
 from gateway.lifecycle.tasks import BackgroundTasks
 from gateway.log_context import in_conversation
@@ -180,7 +181,7 @@ class Receiver:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
         words = message.text if is_command and message.kind == "new" else None
-        return Receipt(arrival.id, arrival.duplicate, reason, words, arrival.run, arrival.differs)
+        return Receipt(arrival.id, arrival.duplicate, reason, words, arrival.run, arrival.differs, arrival.command)
 
     async def _take(
         self, message: InboundMessage, access: Access, options: records.AcceptOptions
@@ -233,6 +234,7 @@ class Receiver:
             only_known_target=message.kind == "withdrawn" and self._access.is_foreign(address.channel, sender),
             debounced=busy is None and self.debounce.get(address.channel, 0) > 0,
             speaker=checked.speaker,
+            stops=busy is None and not (message.literal or message.forwarded) and asks_to_stop(message.text),
         )
 
     def _is_for_another_bot(self, message: InboundMessage) -> bool:
@@ -442,6 +444,6 @@ def _command(message: InboundMessage, arrival: records.Arrival) -> records.Comma
         address=message.address,
         sender=message.sender,
         message_id=message.message_id,
-        name=message.command or "",
-        arguments=message.text,
+        name=arrival.command,
+        arguments=message.text if message.kind == "command" else "",
     )

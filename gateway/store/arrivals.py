@@ -55,6 +55,9 @@ REPLACED = "the next message replaced it"
 DECIDED = "answered the question"
 DELETED = "its data was deleted"
 
+STOP = "stop"
+"""The command that a message becomes whose words ask for it."""
+
 MAX_BOT_MESSAGES = 5
 """Messages of other bots in one conversation without a person's between them: two bots that answer each other would
 never end."""
@@ -71,9 +74,9 @@ _insert = (
     .returning(inbox.c.id)
 )
 
-_same_event = select(inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason, inbox.c.run, inbox.c.digest).where(
-    inbox.c.channel == bindparam("channel"), inbox.c.event_id == bindparam("event_id")
-)
+_same_event = select(
+    inbox.c.id, inbox.c.session, inbox.c.state, inbox.c.reason, inbox.c.run, inbox.c.digest, inbox.c.command
+).where(inbox.c.channel == bindparam("channel"), inbox.c.event_id == bindparam("event_id"))
 
 _known = (
     select(inbox.c.id)
@@ -113,6 +116,8 @@ _answer_decision = (
     .where(inbox.c.id == bindparam("row"))
     .values(state="answered", reason=DECIDED, turn=bindparam("of_turn"), step=bindparam("at_step"))
 )
+
+_become_stop = update(inbox).where(inbox.c.id == bindparam("row")).values(kind="command", command=STOP, text="")
 
 _grow_album = (
     update(inbox)
@@ -288,7 +293,7 @@ def _store(
         case "new":
             return replace(_accept_new(connection, message, session, own, busy, options, is_edit=is_edit), run=run)
         case "command":
-            return Arrival(own, session, command=True, run=run)
+            return Arrival(own, session, command=message.command or "", run=run)
         case "edited":
             return accept_edit(connection, message, session, own)
         case "withdrawn":
@@ -356,6 +361,9 @@ def _accept_new(
         if not is_edit and options.busy is None and input_requests.is_answered_by(connection, session, message):
             let_answer(connection, own)
             return Arrival(own, session, wakes=busy_unless_blocked(connection, session, own, "answer"))
+        if options.stops and not is_edit and _may_stop_running(connection, message, session, options):
+            connection.execute(_become_stop, {"row": own})
+            return Arrival(own, session, command=STOP)
     stop_reason = ""
     if queue_if_lower(connection, session, message.sender.level):
         busy = "queue"
@@ -382,6 +390,12 @@ def _join_album(connection: Connection, carrier: AnyRow, message: InboundMessage
     }
     connection.execute(_grow_album, values)
     return answered(connection, session, own, ALBUM)
+
+
+def _may_stop_running(connection: Connection, message: InboundMessage, session: str, options: AcceptOptions) -> bool:
+    """Whether a turn runs that the sender may stop; a parked one does not run."""
+    turn = connection.execute(_working_turn, {"session": session}).first()
+    return turn is not None and (not options.own_turn_only or turn.principal["id"] == clean(message.sender.id))
 
 
 def _interrupt(
@@ -520,7 +534,13 @@ def _sender_values(sender: Sender) -> dict[str, Any]:
 
 def _duplicate(connection: Connection, channel: str, event_id: str, digest: str | None = None) -> Arrival:
     row = connection.execute(_same_event, {"channel": channel, "event_id": event_id}).one()
-    differs = row.digest != digest
     return Arrival(
-        row.id, row.session, duplicate=True, state=row.state, reason=row.reason, run=row.run, differs=differs
+        row.id,
+        row.session,
+        duplicate=True,
+        state=row.state,
+        reason=row.reason,
+        run=row.run,
+        command=row.command or "",
+        differs=row.digest != digest,
     )

@@ -47,7 +47,7 @@ def parse_decision(text: str, about: ApprovalSubject) -> ParsedDecision | None:
     The whole message must be a known phrase: an approval with a condition behind it approves nothing. Only a denial may
     be followed by its reason, after a punctuation mark or a word like "because".
     """
-    words = _plain(text)
+    words = plain_words(text)
     if words in _ALLOWING:
         return ParsedDecision("allowed")
     if words in _ALLOWING_ALWAYS:
@@ -58,13 +58,13 @@ def parse_decision(text: str, about: ApprovalSubject) -> ParsedDecision | None:
     return None if found is None else ParsedDecision("denied", found["reason"].strip())
 
 
-def _plain(text: str) -> str:
+def plain_words(text: str) -> str:
     """In lower case, without accents, punctuation and skin tones of emoji."""
     letters = unicodedata.normalize("NFKD", text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").casefold())
     return _NOT_A_WORD.sub(" ", "".join(letter for letter in letters if not unicodedata.combining(letter))).strip()
 
 
-_ALLOWING, _ALLOWING_ALWAYS, _DENYING = (frozenset(map(_plain, words)) for words in (_ALLOW, _ALWAYS, _DENY))
+_ALLOWING, _ALLOWING_ALWAYS, _DENYING = (frozenset(map(plain_words, words)) for words in (_ALLOW, _ALWAYS, _DENY))
 
 _WITH_REASON = re.compile(
     rf"(?:{'|'.join(re.escape(phrase) for phrase in sorted(_DENY, key=len, reverse=True))})"

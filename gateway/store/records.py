@@ -50,6 +50,8 @@ class AcceptOptions:
     `over_limit` is why a message of somebody who is admitted is refused, "" if it is not.
     `limit` holds for the messages that all workers take from its sender; None: they are not counted in the store.
     `debounced`: it may wait for further messages before it begins a turn. `speaker` is who has written it.
+    `stops`: its words ask for nothing but the end of the running turn; it is the command that ends it, if one runs that
+    its sender may stop.
     """
 
     admission: Admission = "open"
@@ -66,6 +68,7 @@ class AcceptOptions:
     catches_up: bool = False
     debounced: bool = False
     speaker: Speaker = "person"
+    stops: bool = False
 
 
 DEFAULT_OPTIONS = AcceptOptions()
@@ -90,7 +93,8 @@ class Arrival:
     message has another digest.
 
     `wakes`: a message can be read, or will be soon, and does this to a running turn. `to_fetch`: the row whose files
-    are still to be fetched. `command`: the row waits for the command handler. `changed`: the earlier message that this
+    are still to be fetched. `command` is the one for which
+    the row waits for the command handler, "" for none. `changed`: the earlier message that this
     one edited or withdrew. `stop_reason`: why the unfinished turn has to stop, "" if it has not. `run`: its `Run`, if
     it expects an answer of its own. `decided`: it decided the request of the parked turn, which can be claimed.
     `named`: the @names of the settings that mean its sender. `is_stored`: false for a refused message that was only
@@ -106,7 +110,7 @@ class Arrival:
     reason: str = ""
     wakes: Busy | None = None
     to_fetch: int | None = None
-    command: bool = False
+    command: str = ""
     changed: MessageChange | None = None
     stop_reason: str = ""
     run: str | None = None

@@ -54,7 +54,8 @@ class Run(_Model):
 
 
 class Sent(_Model):
-    """A message that is stored. `duplicate`: it was before. `run` is None for one that gets no answer of its own."""
+    """A message that is stored. `duplicate`: it was before. `run` is None for one that gets no answer of its own.
+    `command` is the command that it was taken as, if any."""
 
     id: int
     conversation: str
@@ -63,6 +64,7 @@ class Sent(_Model):
     duplicate: bool
     run: str | None
     conflicts: list[str]
+    command: str | None = None
     result: Run | None = None
 
 

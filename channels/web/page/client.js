@@ -5,7 +5,7 @@ const FIRST_DELAY = 500;
 const MAX_DELAY = 10_000;
 const READ_TIMEOUT = 40_000; // the gateway pings every 15 s
 const EVENTS = ["snapshot", "reset", "message", "message.state", "reply", "reply.changed", "conversation.changed", "ping"];
-const INVISIBLE = /^\/(new|stop|answer)(\s|$)/i; // commands that are not shown as messages
+const INVISIBLE = ["new", "stop", "answer"]; // commands that are not shown as messages
 
 export class Refused extends Error {}
 export class SignInRequired extends Error {}
@@ -172,9 +172,9 @@ export class Outbox {
   async deliver(message) {
     for (let attempt = 0; this.messages.includes(message); attempt += 1) {
       try {
-        const { state, reason, id } = await ask(`${pathOf(message.chat)}/messages`, { method: "POST", body: form(message) });
+        const { state, reason, id, command } = await ask(`${pathOf(message.chat)}/messages`, { method: "POST", body: form(message) });
         this.update(message, { state: state === "refused" ? state : "waiting", reason, id });
-        if (INVISIBLE.test(message.text)) this.remove(message);
+        if (INVISIBLE.includes(command)) this.remove(message);
         return;
       } catch (error) {
         if (error instanceof Refused) {
