@@ -197,24 +197,24 @@ class Webhooks:
     async def _hold(self, sender: _Sender) -> None:
         """Waits until this worker holds the webhook, and has the sender told what happens from then on."""
         await self._connectors.take(sender.hook.lease)
-        known = await self._workers()
+        known = await self._last_ended()
         with self._follower.listen(sender.tell, sender.missed):
             # What ends from now on is told; what ended before is read.
             await self._follower.started()
             sender.missed()
             while self._gateway.store.is_shared:
                 await asyncio.sleep(self._look_interval)
-                present = await self._workers()
-                if present is not None and (known is None or known - present):
+                last = await self._last_ended()
+                if last is not None and last != known:
                     # One that was killed may not have told what ended there.
                     sender.missed()
-                known = present or known
+                    known = last
             await asyncio.Event().wait()
 
-    async def _workers(self) -> frozenset[str] | None:
-        """The ids of those that are alive; None if the store does not say."""
+    async def _last_ended(self) -> str | None:
+        """The id of the worker that has ended last; None if the store does not say."""
         try:
-            return frozenset(worker.id for worker in await self._gateway.store.list_workers())
+            return await self._gateway.store.last_ended_worker()
         except StoreError as error:
             log.info("webhooks: whether other workers have ended is not known: %s", error)
             return None

@@ -263,6 +263,7 @@ class Store:
     beat = writes_as_worker(workers.beat, urgent)
     leave = writes_as_worker(workers.leave, apart("workers"))
     bury = writes_as_worker(workers.bury)
+    last_ended_worker = reads(workers.last_ended)
     list_workers = writes(workers.listed, apart("workers"))
     drain_worker = writes(workers.drain_beside_others, of_workers)
     take_lease = writes_as_worker(workers.take_lease, apart("leases"))

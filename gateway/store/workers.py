@@ -20,6 +20,7 @@ from sqlalchemy import (
     delete,
     exists,
     func,
+    literal,
     literal_column,
     select,
     update,
@@ -28,7 +29,18 @@ from sqlalchemy import (
 from gateway.store import audit
 from gateway.store.clock import Now
 from gateway.store.records import AuditEvent
-from gateway.store.schema import AnyRow, inbox, is_running, is_turn, is_waiting, leases, turns, workers
+from gateway.store.schema import (
+    AnyRow,
+    SafeText,
+    cursors,
+    inbox,
+    is_running,
+    is_turn,
+    is_waiting,
+    leases,
+    turns,
+    workers,
+)
 from gateway.store.upsert import insert
 
 LEASE = 15.0
@@ -37,6 +49,9 @@ LEASE = 15.0
 
 TURN = "turn:"
 """Begins the names of leases with which nobody listens: workers take turns at something."""
+
+ENDED = "/workers"
+"""Where the id of the worker that has ended last is stored, among the read positions: no channel can have this name."""
 
 DrainOutcome = Literal["told", "gone", "last"]
 """`gone`: there is no such worker. `last`: no other one would go on, so it was not told to end."""
@@ -103,6 +118,15 @@ _enlist = insert(workers).values(
 _leave = delete(workers).where(_own)
 _bury = delete(workers).where(~_own, workers.c.id.in_(bindparam("dead", expanding=True))).returning(workers.c.id)
 _bury_expired = delete(workers).where(~_own, _left <= 0.0).returning(workers.c.id)
+# Where there is nobody to know, nothing is stored.
+_note_end = insert(cursors).from_select(
+    ("channel", "chat", "read"),
+    select(literal(ENDED, SafeText), literal("", SafeText), bindparam("ended", type_=SafeText)).where(
+        exists(select(workers.c.id))
+    ),
+)
+_note_end = _note_end.on_conflict_do_update(index_elements=["channel", "chat"], set_={"read": _note_end.excluded.read})
+_last_ended = select(cursors.c.read).where(cursors.c.channel == ENDED)
 _listed = select(workers, _left.label("left")).order_by(workers.c.started_at, workers.c.id)
 _drain = update(workers).where(workers.c.id == bindparam("of_worker")).values(draining=True)
 _another_works = select(workers.c.id).where(workers.c.id != bindparam("of_worker"), ~workers.c.draining, _left > 0.0)
@@ -168,13 +192,25 @@ def beat(connection: Connection, worker: str, seconds: float, running: int, room
 
 def leave(connection: Connection, worker: str) -> None:
     """A worker ends: others go on with what it holds at once."""
-    connection.execute(_leave, {"own": worker})
+    if connection.execute(_leave, {"own": worker}).rowcount > 0:
+        connection.execute(_note_end, {"ended": worker})
+
+
+def last_ended(connection: Connection) -> str:
+    """The id of the worker that has ended or was buried last beside others, "" if none has: it changes with each, also
+    with one that nobody has seen."""
+    found: str | None = connection.execute(_last_ended).scalar()
+    return found or ""
 
 
 def bury(connection: Connection, worker: str, dead: Collection[str], *, expired: bool) -> tuple[str, ...]:
     """Removes these workers, and if `expired` all whose lease has run out; the ids of those that were there."""
     buried = tuple(connection.execute(_bury, {"own": worker, "dead": list(dead)}).scalars())
-    return buried + (tuple(connection.execute(_bury_expired, {"own": worker}).scalars()) if expired else ())
+    if expired:
+        buried += tuple(connection.execute(_bury_expired, {"own": worker}).scalars())
+    if buried:
+        connection.execute(_note_end, {"ended": buried[-1]})
+    return buried
 
 
 def listed(connection: Connection) -> tuple[Worker, ...]:

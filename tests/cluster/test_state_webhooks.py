@@ -174,6 +174,26 @@ async def test_the_end_of_a_run_is_sent_of_which_its_worker_has_told_nobody(
     assert body["data"]["run"]["run"] == arrival.run
 
 
+async def test_the_end_of_a_run_is_sent_of_a_worker_that_lived_too_shortly_to_be_seen(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    database = tmp_path / "interject.db"
+    async with WebhookServer(SECRET) as server:
+        file = settings(tmp_path, api, models, server, lease=LEASE)
+        async with worker(file, "a"):
+            await api.private(8, "Bob").say("hello")
+            other, _ = await server.next("run.ended")
+            # It begins and is buried between two looks of the holder's.
+            async with open_store(engines.url(database), worker="brief", lease=600.0) as store:
+                arrival = await store.accept(message("hi"), SESSION)
+                await finish(store, await begin(store))
+                async with open_store(engines.url(database), worker="next", lease=600.0) as successor:
+                    assert await successor.bury(["brief"], expired=False) == ("brief",)
+            _, body = await server.next("run.ended", besides=other)
+    assert arrival is not None
+    assert body["data"]["run"]["run"] == arrival.run
+
+
 @pytest.mark.parametrize("told", [("turn.started", "turn.step", "reply", "run.ended"), ("turn.started", "run.ended")])
 async def test_what_a_turn_does_in_another_worker_is_sent_in_order(
     tmp_path: Path, models: ModelServer, api: BotApi, told: tuple[str, ...]
