@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from agent.log import Ended, Entry, InputEnded, MessagesRead, ModelAnswered
+from agent.log import ApprovalDecided, Ended, Entry, InputEnded, MessagesRead, ModelAnswered
 
 
 class JournalError(Exception):
@@ -53,10 +53,14 @@ class Journal(Protocol):
         """Keeps the unfinished answer of the model, in place of the one kept before, until an answer is logged. After
         a restart the log has it, as interrupted by the restart."""
 
-    async def park(self, until: float | None) -> bool:
-        """Parks the turn until a message or a decision arrives or until the time (in seconds since 1970), if the inbox
-        has no unread messages. All in one transaction.
+    async def now(self) -> float:
+        """The time in seconds since 1970, by the clock on which people's time to decide ends."""
 
+    async def park(self, until: float | None) -> bool | ApprovalDecided:
+        """Parks the turn until a message or a decision arrives or until the time (see `now`), if the inbox has no
+        unread messages. All in one transaction.
+
+        The decision, if somebody has made it since it was requested: the log ends with it, and the turn continues.
         False: there are unread messages, `has_unread` is true, and the turn continues.
         """
 

@@ -341,7 +341,7 @@ class Gateway:
             self._identities,
             hooks or NoHooks(),
             self.dispatcher,
-            CommandHandler(store, self.bus, access, self.dispatcher, self.commands, self.delivery, notices),
+            CommandHandler(store, self.bus, access, self.commands, self.delivery, notices),
             self._attachments,
             Refusals(store, access, notices),
             self.delivery,

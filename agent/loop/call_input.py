@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -58,7 +57,10 @@ class CallInput:
                 raise ToolError(f"A call may ask people {MAX_REQUESTS} times.")
             with clock.paused():
                 async with self._lock:
-                    return await self._ask(InputRequested(*self._new(call_id, question, options), takes, self._until()))
+                    seconds = min(INPUT_TIME, self._agent.approval_timeout)
+                    until = await self._journal.now() + seconds
+                    request = InputRequested(*self._new(call_id, question, options), takes, until)
+                    return await self._ask(request, seconds)
 
         try:
             yield ask
@@ -71,30 +73,25 @@ class CallInput:
         mask = self._agent.mask
         return f"{call_id}:{number}", call_id, mask(question), tuple(map(mask, options))
 
-    def _until(self) -> float:
-        return time.time() + min(INPUT_TIME, self._agent.approval_timeout)
-
-    async def _ask(self, request: InputRequested) -> InputEnded:
-        """However this ends, the request has its end in the log."""
+    async def _ask(self, request: InputRequested, seconds: float) -> InputEnded:
+        """Waits for so many seconds. However this ends, the request has its end in the log."""
         if self._journal.interjected:
             return InputEnded(request.id, "dropped")
         await self._append(request)
         outcome: InputOutcome = "dropped"
         try:
-            outcome = await self._answer(request.expires_at)
+            outcome = await self._answer(seconds)
         finally:
             ended = await shielded(self._journal.end_input(InputEnded(request.id, outcome)))
             await self._record(ended)
         return ended
 
-    async def _answer(self, until: float) -> InputOutcome:
+    async def _answer(self, seconds: float) -> InputOutcome:
         """A message that is no answer is for the turn: the call goes on without one, so that the turn can read it."""
         answered = asyncio.ensure_future(self._journal.answered())
         interjected = asyncio.ensure_future(self._journal.interjection())
         try:
-            done, _ = await asyncio.wait(
-                (answered, interjected), timeout=until - time.time(), return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait((answered, interjected), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await cancel_and_wait(answered, interjected)
         return "dropped" if done else "expired"

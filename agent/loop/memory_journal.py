@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from itertools import count
 
 from agent.log import Ended, Entry, InputEnded, MessagesRead, ModelAnswered, UserMessage
@@ -57,6 +58,9 @@ class MemoryJournal:
 
     async def keep(self, draft: ModelAnswered | None) -> None:
         """Nothing is kept for a restart."""
+
+    async def now(self) -> float:
+        return time.time()
 
     async def park(self, until: float | None) -> bool:
         if self._unread:

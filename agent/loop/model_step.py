@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
@@ -80,15 +79,17 @@ class ModelStep:
         turn_context: TurnContext,
         append: Callable[..., Awaitable[None]],
         emit: Emit,
+        now: Callable[[], Awaitable[float]],
         *,
         id: str,
         conversation: Conversation,
         entries: Sequence[Entry],
     ) -> None:
-        """`entries` is the turn's log, which `append` extends."""
+        """`entries` is the turn's log, which `append` extends; `now` is the journal's."""
         self._agent = agent
         self._turn_context = turn_context
         self._append = append
+        self._now = now
         self._id = id
         self._conversation = conversation
         self._entries = entries
@@ -112,7 +113,7 @@ class ModelStep:
         if limit is not None and self._turn_context.unattended:
             raise EndTurn(End(limit))
         if limit is not None:
-            expires_at = time.time() + self._agent.approval_timeout
+            expires_at = await self._now() + self._agent.approval_timeout
             return limit_approval(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
         answer, request = await self._ask(request)
         self.stream.finish(answer.usage, answer.model)

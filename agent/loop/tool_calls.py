@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -92,7 +91,7 @@ class ToolCallRunner:
         self._emit = emit
         self._entries = entries
         self._attachments = attachments
-        self._review = ToolReview(agent, turn_context, entries, past, self._tools)
+        self._review = ToolReview(agent, turn_context, entries, journal.now, past, self._tools)
         self._costs = CallCosts(turn_context.budget, entries)
         self._model = CallModel(agent, turn_context, self._costs, entries, self._review.end)
         self._input = CallInput(agent, turn_context, journal, append, record, entries)
@@ -129,7 +128,7 @@ class ToolCallRunner:
             await self._append(question)
             return False
         external = [each for each in ready if each not in own]
-        until = time.time() + self._agent.approval_timeout
+        until = await self._journal.now() + self._agent.approval_timeout
         await self._append(
             *(CallStarted(each.call.id, until, self._agent.mask(each.arguments or "{}")) for each in external)
         )

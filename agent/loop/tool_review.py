@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -64,14 +63,16 @@ class ToolReview:
         agent: Agent,
         turn_context: TurnContext,
         entries: Sequence[Entry],
+        now: Callable[[], Awaitable[float]],
         past: Sequence[RenderedTurn] = (),
         tools: Mapping[str, Tool] = _NO_TOOLS,
     ) -> None:
-        """`entries` is the turn's log, which grows meanwhile; `past` is the conversation before the turn; `tools` are
-        those that may be called, by name."""
+        """`entries` is the turn's log, which grows meanwhile, `now` is its journal's; `past` is the conversation before
+        the turn; `tools` are those that may be called, by name."""
         self._agent = agent
         self._turn_context = turn_context
         self._entries = entries
+        self._now = now
         self._past = past
         self._tools = tools
         self._end_turn: EndTurn | None = None
@@ -224,7 +225,7 @@ class ToolReview:
         if self._turn_context.unattended:
             text = f"{NOBODY_TO_ASK} Reason: {reason}" if reason else NOBODY_TO_ASK
             return CallEnded(ready.call.id, "denied", text)
-        expires_at = time.time() + self._agent.approval_timeout
+        expires_at = await self._now() + self._agent.approval_timeout
         in_group = self._turn_context.in_group
         tool = replace(ready.tool, approval="always") if each_time else ready.tool
         request = call_approval(

@@ -299,6 +299,7 @@ class Turn:
             self._turn_context,
             self._append,
             self._emit_event,
+            self._journal.now,
             id=self._id,
             conversation=self._conversation,
             entries=self._entries,
@@ -397,10 +398,15 @@ class Turn:
             await self._run([call for call, _ in left])
 
     async def _await_people(self) -> None:
-        """Parks the turn, unless there is a new message: any message counts as the answer."""
+        """Parks the turn, unless somebody has decided already or there is a new message: any message counts as the
+        answer."""
         await self._save_workspace()
-        self._parked = await shielded(self._journal.park(deadline(self._entries)))
-        if self._parked:
+        parked = await shielded(self._journal.park(deadline(self._entries)))
+        if isinstance(parked, ApprovalDecided):
+            await self._record(parked)
+            await self._finish_step()
+        elif parked:
+            self._parked = True
             # A stop in the meantime arrives here, while the turn can still be ended.
             await asyncio.sleep(0)
         else:

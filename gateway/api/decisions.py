@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
 from agent.decisions.approvals import decision_options, full_arguments, open_decision
-from agent.log import ApprovalDecided, ApprovalRequested, InputRequested, ModelAnswered
+from agent.log import ApprovalDecided, ApprovalRequested, Ended, InputRequested, ModelAnswered
 from channels.message import InboundMessage
 from gateway.api.caller import Caller, Reader, Writer
 from gateway.api.ids import conversation_id
@@ -219,7 +219,7 @@ def _question(gateway: Gateway, turn: Turn, request: InputRequested) -> Decision
 
 
 def _past(gateway: Gateway, turn: Turn, key: str) -> Decision | None:
-    """A request for approval that has been decided."""
+    """A request for approval that has been decided, or that the turn is about to wait for."""
     asked = [
         each for each in turn.entries if isinstance(each, ApprovalRequested) and f"{decisions.KEY}{each.id}" == key
     ]
@@ -229,7 +229,8 @@ def _past(gateway: Gateway, turn: Turn, key: str) -> Decision | None:
     ends = (each for each in reversed(turn.entries) if isinstance(each, ApprovalDecided) and each.id == asked[-1].id)
     decided = next(ends, None)
     if decided is None:
-        return found.model_copy(update={"state": "expired"})
+        is_over = turn.stop is not None or any(isinstance(each, Ended) for each in turn.entries)
+        return found.model_copy(update={"state": "expired"}) if is_over else found
     state = "expired" if decided.decision == "expired" else "decided"
     return found.model_copy(
         update={"state": state, "decision": decided.decision, "decided_by": decided.by, "reason": decided.reason}

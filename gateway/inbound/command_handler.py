@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol, assert_never
 
@@ -23,7 +21,6 @@ from gateway.outbound.reply_builder import RETRY, SUGGESTED
 from gateway.outbound.wording import escaped
 from gateway.store import records
 from gateway.store.errors import StoreError
-from gateway.turns.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +30,6 @@ NOT_ASKED = "Only the person who started the task is asked this, and answers it 
 NOT_SUGGESTED = "That belongs to an earlier conversation, or was removed. Please write what you want."
 NOT_SENT = "Not sent: it was sent already, or it is somebody else's."
 MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
-
-PARK_TIMEOUT = 0.05
-"""Seconds to wait for a turn to park: people see its question a moment earlier."""
 
 _OPTION = re.compile("[0-9]{1,3}")
 
@@ -60,7 +54,6 @@ class CommandHandler:
         store: CommandStore,
         bus: Bus,
         access: AccessPolicy,
-        dispatcher: Dispatcher,
         commands: Commands,
         delivery: Delivery,
         notices: Notices,
@@ -68,7 +61,6 @@ class CommandHandler:
         self._store = store
         self._bus = bus
         self._access = access
-        self._dispatcher = dispatcher
         self._commands = commands
         self._delivery = delivery
         self._notices = notices
@@ -150,29 +142,20 @@ class CommandHandler:
     async def _decide(self, command: records.Command, question: str, number: int) -> str | None:
         may_decide = self._access.may_stop_any(command.address, command.sender)
         may_extend = self._access.may_extend(command.address, command.sender)
-        while True:
-            result = await retry_until_stored(
-                lambda: self._store.decide(command.id, question, number, may_decide, may_extend),
-                "a decision cannot be stored",
-            )
-            match result.outcome:
-                case "decided":
-                    self._bus.wake(command.session, "queue")
-                    return None
-                case "too_early":
-                    await self._wait_until_parked(command.session)
-                case "not_allowed":
-                    return MAY_NOT_DECIDE
-                case "not_open":
-                    return _earlier_decision(result)
-                case _:
-                    assert_never(result.outcome)
-
-    async def _wait_until_parked(self, session: str) -> None:
-        active = self._dispatcher.active(session)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(PARK_TIMEOUT):
-                await (asyncio.Event() if active is None else active.ended).wait()
+        result = await retry_until_stored(
+            lambda: self._store.decide(command.id, question, number, may_decide, may_extend),
+            "a decision cannot be stored",
+        )
+        match result.outcome:
+            case "decided":
+                self._bus.wake(command.session, "queue")
+                return None
+            case "not_allowed":
+                return MAY_NOT_DECIDE
+            case "not_open":
+                return _earlier_decision(result)
+            case _:
+                assert_never(result.outcome)
 
 
 async def wake_waiting(store: WaitingStore, bus: Bus, session: str, *, by: str = "") -> None:

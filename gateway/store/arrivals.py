@@ -353,7 +353,7 @@ def _accept_new(
             return _join_album(connection, carrier, message, session, own)
     is_ready = not message.files and message.thread_root is None and message.cut is None and not message.has_talk
     if is_ready:
-        decided = None if is_edit else decisions.decide_in_words(connection, session, message, options)
+        decided = None if is_edit else decisions.decide_in_words(connection, session, own, message, options)
         if decided is not None:
             turn_id, step = decided
             connection.execute(_answer_decision, {"row": own, "of_turn": turn_id, "at_step": step})

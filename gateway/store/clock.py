@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Double
+from sqlalchemy import Connection, Double, select
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
@@ -25,3 +25,11 @@ def _now_in_sqlite(element: Now, compiler: Any, **kwargs: Any) -> str:
 @compiles(Now, "postgresql")
 def _now_in_postgresql(element: Now, compiler: Any, **kwargs: Any) -> str:
     return "extract(epoch from clock_timestamp())"
+
+
+_now = select(Now())
+
+
+def now(connection: Connection) -> float:
+    """The time on the database's clock, in seconds since 1970."""
+    return float(connection.execute(_now).scalar_one())

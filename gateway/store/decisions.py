@@ -1,6 +1,7 @@
-"""People's decisions on the request of a parked turn: written to the turn's log, and the turn released to go on.
+"""People's decisions on the request of a turn: written to the turn's log, and a parked turn released to go on.
 
-Nobody else writes to the log of a parked turn.
+A turn that is not parked yet finds the decision when it is to be. From its request until then it writes nothing else,
+and nobody else writes to the log of a parked turn.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, select, update
 
 from agent.decisions.approvals import decision_options, open_decision
-from agent.log import ApprovalDecided, ApprovalRequested, Entry, ModelAnswered
+from agent.log import ApprovalDecided, ApprovalRequested, Entry, ModelAnswered, Resumed
 from channels.address import Sender
 from channels.message import InboundMessage
 from gateway.store import audit, logs
 from gateway.store.decision_words import parse_decision
+from gateway.store.inbox import has_answer
 from gateway.store.records import AcceptOptions, AuditEvent, DecisionResult
 from gateway.store.schema import (
     AnyRow,
@@ -28,6 +30,7 @@ from gateway.store.schema import (
     turns,
 )
 from gateway.store.sessions import allow_tool
+from gateway.store.turn_rows import level_of
 
 KEY = "d:"
 """Prefix of a decision's id in the key of its question."""
@@ -36,6 +39,9 @@ PRESSED = "a decision"
 
 RELEASED = ""
 """The worker of a turn that was parked and may be claimed."""
+
+LAST_ENTRIES = 8
+"""Of a log that ends with a request: more than the restarts in a row that a turn survives."""
 
 MAX_TURNS_SEARCHED = 5
 """The newest turns of a session, which are searched for a decision that is no longer open."""
@@ -69,7 +75,7 @@ _release = (
 
 @dataclass(frozen=True, slots=True)
 class _OpenRequest:
-    """A turn that waits for a decision, with its log."""
+    """A turn that waits for a decision, or is about to, with its log."""
 
     turn: AnyRow
     entries: tuple[Entry, ...]
@@ -79,7 +85,7 @@ class _OpenRequest:
 def decide(
     connection: Connection, command_id: int, key: str, number: int, may_decide: bool, may_extend: bool = True
 ) -> DecisionResult:
-    """A pressed option decides what the session's parked turn has asked, and the turn can be claimed.
+    """A pressed option decides what the session's turn has asked; if that is parked, it can be claimed.
 
     `may_decide`: whoever pressed it may decide there, also what other people's turns ask; `may_extend`: and may let a
     turn go beyond a limit. Unless the result is `decided`, the command still waits.
@@ -96,8 +102,8 @@ def decide(
     may = may_decide or found.turn.principal["id"] == row.sender_id
     if not may or (found.asked.subject == "limit" and options[number] == "allowed" and not may_extend):
         return DecisionResult("not_allowed", row.session)
-    if not found.turn.parked:
-        return DecisionResult("too_early", row.session)
+    if _is_replaced(connection, found.turn, command_id):
+        return DecisionResult("not_open", row.session)
     decided = ApprovalDecided(found.asked.id, options[number], row.sender_name or row.sender_id)
     _write(connection, found, decided, Sender(row.sender_id, row.sender_name))
     connection.execute(_answer_press, {"row": command_id})
@@ -105,14 +111,15 @@ def decide(
 
 
 def decide_in_words(
-    connection: Connection, session: str, message: InboundMessage, options: AcceptOptions
+    connection: Connection, session: str, own: int, message: InboundMessage, options: AcceptOptions
 ) -> tuple[str, int] | None:
-    """The turn and step in which the message has decided; None: it decides nothing, and is an ordinary message."""
+    """The turn and step in which the message in the row `own` has decided; None: it decides nothing, and is an ordinary
+    message."""
     if options.busy is not None or parse_decision(message.text, "call") is None:
         return None
     turn = _unfinished_turn(connection, session)
-    found = _open_in(connection, turn) if turn is not None and turn.parked else None
-    if found is None:
+    found = _open_in(connection, turn) if turn is not None and _ends_with_request(connection, turn) else None
+    if found is None or _is_replaced(connection, found.turn, own):
         return None
     asked, turn, sender = found.asked, found.turn, message.sender
     parsed = parse_decision(message.text, asked.subject)
@@ -143,9 +150,21 @@ def _open_in(connection: Connection, turn: AnyRow | None) -> _OpenRequest | None
     return None if asked is None else _OpenRequest(turn, entries, asked)
 
 
+def _ends_with_request(connection: Connection, turn: AnyRow) -> bool:
+    """Without reading the whole log: words like "yes" are said to turns that ask nothing, too."""
+    last = (each for each in logs.newest(connection, turn.number, LAST_ENTRIES) if not isinstance(each, Resumed))
+    return isinstance(next(last, None), ApprovalRequested)
+
+
+def _is_replaced(connection: Connection, turn: AnyRow, own: int) -> bool:
+    """Whether a message before the row `own` has come instead of a decision: the turn drops its request for it."""
+    return has_answer(connection, turn.session, level_of(turn), awaits_decision=True, before=own)
+
+
 def _write(connection: Connection, found: _OpenRequest, decided: ApprovalDecided, by: Sender) -> None:
     logs.write(connection, found.turn.number, len(found.entries) + 1, [decided])
-    release(connection, found.turn.number)
+    if found.turn.parked:
+        release(connection, found.turn.number)
     tool = found.asked.tool or _tool_of(found.asked.id, found.entries)
     if decided.decision == "allowed_always" and tool is not None:
         allow_tool(connection, found.turn.session, tool)

@@ -212,14 +212,17 @@ def needs_turn(row: AnyRow) -> bool:
     return row.busy != "wrap" and not (row.kind == "edited" and row.busy == "work")
 
 
-def has_answer(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> bool:
-    """Whether people have sent a message that a parked turn of this level resumes for; results of background work do
-    not count.
+def has_answer(
+    connection: Connection, session: str, level: int, *, awaits_decision: bool, before: int = MAX_ROW_ID
+) -> bool:
+    """Whether people have sent a message, before that in the row `before`, that a parked turn of this level resumes
+    for; results of background work do not count.
 
     `awaits_decision`: the turn waits for a decision or for external results instead of an answer to a question, and
     messages that wait for the end of the turn go on waiting.
     """
-    return bool(_answers(connection, session, level, awaits_decision=awaits_decision))
+    answers = _answers(connection, session, level, awaits_decision=awaits_decision)
+    return any(row.id < before for row in answers)
 
 
 def take_answer(connection: Connection, session: str, level: int, *, awaits_decision: bool) -> bool:

@@ -15,6 +15,7 @@ from gateway.store.schema import media_uses, turn_log
 
 _insert = insert(turn_log).values({column.name: bindparam(column.name) for column in turn_log.c})
 _read = select(turn_log.c.entry).where(turn_log.c.turn == bindparam("turn")).order_by(turn_log.c.n)
+_newest = select(turn_log.c.entry).where(turn_log.c.turn == bindparam("turn")).order_by(turn_log.c.n.desc())
 _times = select(turn_log.c.at).where(turn_log.c.turn == bindparam("turn")).order_by(turn_log.c.n)
 _use_media = insert(media_uses).values(hash=bindparam("hash"), turn=bindparam("turn"))
 
@@ -35,6 +36,11 @@ def write(connection: Connection, number: int, first: int, entries: Sequence[Ent
 def read(connection: Connection, number: int) -> tuple[Entry, ...]:
     """The log of turn `number`."""
     return load(connection.execute(_read, {"turn": number}).scalars())
+
+
+def newest(connection: Connection, number: int, count: int) -> tuple[Entry, ...]:
+    """So many entries from the end of the log of turn `number`, the last one first."""
+    return load(connection.execute(_newest.limit(count), {"turn": number}).scalars())
 
 
 def times(connection: Connection, number: int) -> tuple[datetime | None, ...]:

@@ -161,14 +161,13 @@ class FollowedRun:
 ChoiceOutcome = Literal["chosen", "not_open", "not_allowed", "not_yours"]
 """What became of a pressed option of a question."""
 
-DecisionOutcome = Literal["decided", "not_open", "not_allowed", "too_early"]
+DecisionOutcome = Literal["decided", "not_open", "not_allowed"]
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionResult:
     """What became of a pressed option of an approval request. `not_open`: it was decided before, by `by` with the
-    `decision`, if that is known. `too_early`: the turn is not parked yet; as soon as it is, or has dropped the request,
-    the press can be tried again, and until then it blocks later messages from being read.
+    `decision`, if that is known, or a message has come instead.
 
     Unless it is `decided`, the command of the press still waits.
     """

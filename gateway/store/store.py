@@ -17,6 +17,7 @@ from gateway.store import (
     api_keys,
     arrivals,
     audit,
+    clock,
     command_turns,
     conversation_deletion,
     conversation_files,
@@ -222,6 +223,7 @@ class Store:
     choose = writes(questions.choose, by_command)
     decide = writes(decisions.decide, by_command)
     asking_turns = reads(requests.asking_turns)
+    now = reads(clock.now)
     next_deadline = writes(deadlines.next_deadline, apart("deadlines"))
     expire = writes(deadlines.expire)
     parked_log = reads(external_results.parked_log)

@@ -11,7 +11,18 @@ from uuid import uuid4
 from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 
 from agent.journal import TurnLost
-from agent.log import CallEnded, Ended, Entry, InputEnded, MessagesRead, ModelAnswered, Resumed, dump, load
+from agent.log import (
+    ApprovalDecided,
+    CallEnded,
+    Ended,
+    Entry,
+    InputEnded,
+    MessagesRead,
+    ModelAnswered,
+    Resumed,
+    dump,
+    load,
+)
 from channels.address import Sender
 from gateway.store import audit, inbox, input_requests, logs
 from gateway.store.adoption import RESERVED, reserved_for
@@ -273,12 +284,15 @@ def keep(connection: Connection, turn_id: str, epoch: int, draft: ModelAnswered 
     connection.execute(_keep, {"turn": turn.number, "answer": None if draft is None else dump(draft)})
 
 
-def park(connection: Connection, turn_id: str, epoch: int, until: datetime | None = None) -> bool:
-    """Releases the turn until people answer, its decision is made, or the decision expires (`until`); False if people
-    have answered already. Raises `TurnLost`."""
+def park(connection: Connection, turn_id: str, epoch: int, until: datetime | None = None) -> bool | ApprovalDecided:
+    """Releases the turn until people answer, its decision is made, or the decision expires (`until`). The decision, if
+    it is made already; False if people have answered already. Raises `TurnLost`."""
     turn = hold(connection, turn_id, epoch)
     if turn.kind != "turn":
         raise ValueError(f"turn {turn_id} is an {turn.kind} and cannot wait for people")
+    [last] = logs.newest(connection, turn.number, 1)
+    if isinstance(last, ApprovalDecided):
+        return last
     if take_answer(connection, turn.session, level_of(turn), awaits_decision=until is not None):
         return False
     connection.execute(_park, {"turn": turn.number, "until": until})

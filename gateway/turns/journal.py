@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Protocol, TypeVar, assert_never
 
 from agent.journal import JournalError
-from agent.log import Ended, Entry, InputEnded, MessagesRead, ModelAnswered
+from agent.log import ApprovalDecided, Ended, Entry, InputEnded, MessagesRead, ModelAnswered
 from gateway.store.errors import StoreError, StoreUnreachable
 from gateway.store.records import AuditEvent, Busy, Turn
 from gateway.turns.audited_calls import AuditedCalls
@@ -29,6 +29,7 @@ ARRIVAL_TIMEOUT = 15.0
 class TurnStore(Protocol):
     """Raises `TurnLost` when the turn has a newer epoch, `StoreError` when it cannot write."""
 
+    async def now(self) -> float: ...
     async def read_inbox(self, turn_id: str, epoch: int, step: int) -> MessagesRead | None: ...
     async def is_arriving(self, turn_id: str, epoch: int) -> bool: ...
     async def append(
@@ -36,7 +37,7 @@ class TurnStore(Protocol):
     ) -> None: ...
     async def end_input(self, turn_id: str, epoch: int, otherwise: InputEnded) -> tuple[InputEnded, bool]: ...
     async def keep(self, turn_id: str, epoch: int, draft: ModelAnswered | None) -> None: ...
-    async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool: ...
+    async def park(self, turn_id: str, epoch: int, until: datetime | None) -> bool | ApprovalDecided: ...
     async def close(self, turn_id: str, epoch: int, ended: Ended, entries: tuple[Entry, ...]) -> tuple[Entry, ...]: ...
 
 
@@ -126,10 +127,13 @@ class TurnJournal:
     async def keep(self, draft: ModelAnswered | None) -> None:
         await self._stored(lambda: self._store.keep(self._turn.id, self._turn.epoch, draft))
 
-    async def park(self, until: float | None) -> bool:
+    async def now(self) -> float:
+        return await self._stored(self._store.now)
+
+    async def park(self, until: float | None) -> bool | ApprovalDecided:
         deadline = None if until is None else datetime.fromtimestamp(until, UTC)
         parked = await self._stored(lambda: self._store.park(self._turn.id, self._turn.epoch, deadline))
-        if not parked:
+        if parked is False:
             self._signal.notify()
         return parked
 

@@ -32,6 +32,7 @@ TOO_LATE = "these calls are no longer pending"
 
 
 class RunStore(Protocol):
+    async def now(self) -> float: ...
     async def run(self, run_id: str) -> records.Run | None: ...
     async def turn(self, turn_id: str) -> records.Turn: ...
     async def parked_log(self, turn_id: str) -> tuple[Entry, ...]: ...
@@ -100,7 +101,7 @@ class RunReports:
         """The result as one of the gateway's own tools gets it; and why the turn has to end, if a hook ends it."""
         name = self._agents.pick(turn.agent, turn.address, turn.principal)
         agent = self._agents.of(name, turn.address)
-        review = ToolReview(agent, TurnContext(hook_context(turn, name)), turn.entries)
+        review = ToolReview(agent, TurnContext(hook_context(turn, name)), turn.entries, self._store.now)
         try:
             end = await supplied_end(call.id, _supplied(given), agent.media, agent.mask)
             return await review.finish_result(call.name, end), review.end_turn

@@ -434,7 +434,12 @@ class Gateway:
         yield from _checkpoint(active)
         expires = deadline(active.entries)
         until = None if expires is None else datetime.fromtimestamp(expires, UTC)
-        if self.do(turns.park, active.turn.id, active.turn.epoch, until):
+        parked = self.do(turns.park, active.turn.id, active.turn.epoch, until)
+        if isinstance(parked, ApprovalDecided):
+            active.entries.append(parked)
+            yield from self._finish_step(active)
+            return
+        if parked:
             # A stop may come before it is let go of.
             yield from _checkpoint(active)
             active.parked = True
@@ -635,17 +640,12 @@ class Gateway:
     def _press(self, row_id: int, session: str, key: str, number: str) -> Steps[str | None]:
         if self.do(questions.choose, row_id, key, int(number)) == "chosen":
             return None
-        while True:
-            yield
-            decision = self.do(decisions.decide, row_id, key, int(number), may_decide=True, may_extend=True)
-            if decision.outcome == "decided":
-                self.wake(session, "queue")
-                return None
-            if decision.outcome != "too_early":
-                return "It is not open."
-            active = self.active.get(session)
-            while active is not None and not active.ended:
-                yield
+        yield
+        decision = self.do(decisions.decide, row_id, key, int(number), may_decide=True, may_extend=True)
+        if decision.outcome == "decided":
+            self.wake(session, "queue")
+            return None
+        return "It is not open."
 
     # Beginning
 

@@ -35,6 +35,14 @@ def decision(id: str = "c1", about: ApprovalSubject = "call", until: datetime = 
     return ApprovalRequested(id, about, "May I?", options, until.timestamp())
 
 
+async def asking(store: Store) -> Turn:
+    """A turn that has asked for a decision, and does not wait for it yet."""
+    await tell(store, "do it")
+    turn = await begin(store)
+    await store.append(turn.id, turn.epoch, (ASKS, decision()))
+    return turn
+
+
 async def ask(store: Store, asked: ApprovalRequested | None = None, *, turn: Turn | None = None) -> Turn:
     """A turn that waits for a decision."""
     asked = asked or decision()
@@ -122,14 +130,50 @@ async def test_only_people_who_may_decide_and_the_turns_own_principal_decide(sto
     assert await last_of(store, turn) == ApprovalDecided("c1", "allowed", "Ann")
 
 
-async def test_a_press_before_the_turn_is_parked_waits_until_it_is(store: Store) -> None:
-    await tell(store, "do it")
-    turn = await begin(store)
-    await store.append(turn.id, turn.epoch, (ASKS, decision()))
-    arrival, result = await press(store, 0)
-    assert result.outcome == "too_early"
-    assert await store.park(turn.id, turn.epoch, SOON)
-    assert (await store.decide(arrival.id, "d:c1", 0, True)).outcome == "decided"
+async def test_a_press_before_the_turn_is_parked_decides_and_the_turn_is_not_parked(store: Store) -> None:
+    turn = await asking(store)
+    _, result = await press(store, 0)
+    assert result.outcome == "decided"
+    assert await store.park(turn.id, turn.epoch, SOON) == ApprovalDecided("c1", "allowed", "Ann")
+    assert await store.claim(SESSION) is None
+    await store.append(turn.id, turn.epoch, (decision("c2"),))
+    assert await store.park(turn.id, turn.epoch, SOON) is True
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 3])
+async def test_words_before_the_turn_is_parked_decide(store: Store, restarts: int) -> None:
+    turn = await asking(store)
+    await store.append(turn.id, turn.epoch, (Resumed(),) * restarts)
+    arrival = await say(store, "yes")
+    assert (arrival.decided, arrival.state) == (True, "answered")
+    assert not (await say(store, "no")).decided
+    assert await store.park(turn.id, turn.epoch, SOON) == ApprovalDecided("c1", "allowed", "Ann")
+
+
+async def test_a_decision_before_the_turn_is_parked_survives_its_worker(tmp_path: Path) -> None:
+    async with open_store(url_of(tmp_path), worker="one") as store:
+        turn = await asking(store)
+        await say(store, "always")
+    async with open_store(url_of(tmp_path), worker="two") as store:
+        again = await begin(store)
+        assert (again.id, again.allowed) == (turn.id, {"shell"})
+        assert again.entries[-2:] == (ApprovalDecided("c1", "allowed_always", "Ann"), Resumed())
+
+
+async def test_a_message_before_the_decision_has_come_instead_of_it(store: Store) -> None:
+    turn = await asking(store)
+    assert not (await say(store, "wait")).decided
+    assert not (await say(store, "yes")).decided
+    _, result = await press(store, 0)
+    assert (result.outcome, result.decision) == ("not_open", None)
+    assert await store.park(turn.id, turn.epoch, SOON) is False
+
+
+async def test_a_message_that_waits_for_the_end_of_the_turn_leaves_the_decision_open(store: Store) -> None:
+    turn = await asking(store)
+    await say(store, "and later this", options=AcceptOptions(busy="queue"))
+    assert (await say(store, "yes")).decided
+    assert await store.park(turn.id, turn.epoch, SOON) == ApprovalDecided("c1", "allowed", "Ann")
 
 
 async def test_one_decision_after_another(store: Store) -> None:
