@@ -107,7 +107,7 @@ async def workspace_of(
     if workspaces is None:
         return None
     choice = await next_choice(store, agents, command.session, command.address, command.sender)
-    return workspaces.folder(command.session, command.sender, agent=choice.agent)
+    return await workspaces.folder(command.session, command.sender, agent=choice.agent)
 
 
 async def tools_of(store: Store, agents: Agents, access: AccessPolicy, command: records.Command) -> Toolset:
@@ -529,9 +529,9 @@ class Gateway:
         """Begins nothing new; `run` returns after the turns that run here."""
         self._draining.set()
 
-    def workspace(self, session: str, sender: Sender, agent: str) -> Path | None:
+    async def workspace(self, session: str, sender: Sender, agent: str) -> Path | None:
         """The folder of the agent that this person has in the conversation; None without workspaces of their own."""
-        return None if self._workspaces is None else self._workspaces.folder(session, sender, agent=agent)
+        return None if self._workspaces is None else await self._workspaces.folder(session, sender, agent=agent)
 
     async def deliver(self, message: InboundMessage) -> Receipt | None:
         """Takes a message that comes from no channel; see `channels.message.Deliver`. Raises `NotStored`, also while

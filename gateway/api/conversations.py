@@ -279,7 +279,7 @@ async def _info(gateway: Gateway, caller: Caller, place: Place) -> ConversationI
     sender = caller.sender_at(address)
     choice = await next_choice(store, gateway.agents, session, address, sender)
     context = await gateway.context.of(session, address, sender)
-    folder = gateway.workspace(session, sender, choice.agent) if caller.may("operate") else None
+    folder = await gateway.workspace(session, sender, choice.agent) if caller.may("operate") else None
     named = (await store.places([session])).get(session)
     running = await _running(gateway, place)
     return ConversationInfo(

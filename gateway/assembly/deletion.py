@@ -24,6 +24,6 @@ def deletion_without_gateway(configuration: Configuration, store: Store) -> Data
     return DataDeletion(
         store,
         media.remove,
-        workspaces_of(configuration, workspace_sync(configuration, store, media)).remove,
+        workspaces_of(configuration, store, workspace_sync(configuration, store, media)).remove,
         forget_person=forget_person,
     )

@@ -113,7 +113,7 @@ async def _build(configuration: Configuration, permanent: Permanent, stack: Asyn
         None if small is None else RetryingModel(small),
         partial(cost_of, settings),
         await stack.enter_async_context(open_reader(settings, media)),
-        workspaces_of(configuration, permanent.sync),
+        workspaces_of(configuration, permanent.store, permanent.sync),
         files,
         mcp,
     )

@@ -14,13 +14,14 @@ from gateway.turns.workspaces import Workspaces
 from gateway.workspaces.sync import WorkspaceSync
 
 
-def workspaces_of(configuration: Configuration, sync: WorkspaceSync) -> Workspaces:
+def workspaces_of(configuration: Configuration, store: Store, sync: WorkspaceSync) -> Workspaces:
     """`sync` is used if the configuration has a place for what it saves."""
     settings = configuration.settings
     of_agents = workspace_roots(settings)
     return Workspaces(
         of_agents.pop(""),
         settings.agent.workspaces,
+        store,
         of_agents=of_agents,
         sync=sync if has_shared_media(configuration) else None,
     )

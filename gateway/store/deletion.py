@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from gateway.store import audit as audit_log
-from gateway.store import forgotten_events
+from gateway.store import forgotten_events, workspace_names
 from gateway.store.api_keys import SENDER
 from gateway.store.conversation_deletion import (
     DeletedRows,
@@ -130,6 +130,7 @@ def folders_removed(connection: Connection, request_id: int, number: int) -> Non
     row = connection.execute(_one, {"request": request_id}).one()
     report = DeletionReport(**row.report)
     report = replace(report, folders=report.folders + number)
+    workspace_names.forget(connection, map(_owner_from_json, row.folders))
     connection.execute(_set_deleted, {"request": request_id, "new_report": asdict(report), "new_folders": []})
 
 

@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0028"
+REVISION = "0029"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -556,6 +556,16 @@ workspace_files = Table(
 )
 """The files in the media store that a workspace uses, with the list of them."""
 
+workspace_names = Table(
+    "workspace_names",
+    metadata,
+    Column("name", String(160), primary_key=True),
+    # A hash of the key of the conversation, person or channel.
+    Column("owner", String(64), nullable=False, unique=True),
+    sqlite_with_rowid=False,
+)
+"""The folders of workspaces: names that are made with a part of a hash only, and yet belong to one owner each."""
+
 mcp_accounts = Table(
     "mcp_accounts",
     metadata,
@@ -611,6 +621,7 @@ is_ended = turns.c.state != literal_column("'running'")
 is_turn = turns.c.kind == literal_column("'turn'")
 is_side_question = turns.c.kind == literal_column("'aside'")
 has_deadline = turns.c.deadline.is_not(None)
+has_ended_at = turns.c.ended_at.is_not(None)
 is_unarchived = and_(sessions.c.parent.is_(None), sessions.c.archived_at.is_(None))
 is_archived = and_(sessions.c.parent.is_(None), sessions.c.archived_at.is_not(None))
 is_running_work = work.c.state == literal_column("'running'")
@@ -625,6 +636,7 @@ Index("ix_inbox_refused", inbox.c.channel, inbox.c.sender_id, sqlite_where=is_re
 Index("uq_turns_running", turns.c.session, unique=True, sqlite_where=and_(is_running, is_turn))
 Index("ix_turns_open", turns.c.number, sqlite_where=is_running)
 Index("ix_turns_deadline", turns.c.deadline, sqlite_where=has_deadline)
+Index("ix_turns_ended", turns.c.ended_at, sqlite_where=has_ended_at)
 Index("ix_work_going_on", work.c.session, sqlite_where=is_running_work)
 Index("ix_turns_undelivered", turns.c.number, sqlite_where=is_undelivered)
 Index("ix_turns_undeliverable", turns.c.session, sqlite_where=is_undeliverable)

@@ -65,6 +65,7 @@ from gateway.store import (
     usage,
     web_sessions,
     workers,
+    workspace_names,
     workspaces,
 )
 from gateway.store.engine import Engine, Job
@@ -391,6 +392,8 @@ class Store:
     end_mcp_sign_in = writes(mcp_sign_ins.end, of_sign_ins)
 
     # Workspaces in the media store
+    workspace_name = reads(workspace_names.workspace_name)
+    name_workspace = writes(workspace_names.name_workspace, apart("workspace-names"))
     saved_workspace = writes(workspaces.saved_workspace, apart("workspaces"))
     save_of_turn = writes(workspaces.save_of_turn, by_turn)
     save_of_call = writes(workspaces.save_of_call, by_session)

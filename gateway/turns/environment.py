@@ -71,7 +71,7 @@ class TurnEnvironment:
         )
         agent = self._agents.of(name, address)
         if self._workspaces is not None:
-            agent = replace(agent, workspace=self._workspaces.of(record, name))
+            agent = replace(agent, workspace=await self._workspaces.of(record, name))
             context = replace(context, workspace=await self._workspaces.open(record, agent.workspace))
         person = person_on(address, record.principal)
         others = {other: self._agents.of(other, address) for other in agent.delegates}

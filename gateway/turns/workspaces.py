@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from hashlib import sha256
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal, Protocol, assert_never
 from urllib.parse import unquote
 
 from agent.workspace_changes import PlainWorkspace, WorkspaceChanges
 from channels.address import Address, Sender
 from gateway.sessions import conversation_of, session_key
 from gateway.store import records
+from gateway.store.workspace_names import folder_key, hash_of
 from gateway.workspaces.removal import DELETED, delete_folder, remove_for_good
 from gateway.workspaces.sync import WorkspaceSync
 from gateway.workspaces.turn_workspace import TurnWorkspace, save_after_call
@@ -31,6 +31,14 @@ KEPT: dict[Sharing, str] = {
 }
 """Why a conversation cannot start with an empty workspace."""
 
+SHORT = 10
+"""Digits of the hash in a name that nobody else has."""
+
+
+class NameStore(Protocol):
+    async def workspace_name(self, key: str) -> str | None: ...
+    async def name_workspace(self, key: str, names: Sequence[str]) -> str: ...
+
 
 class Workspaces:
     """Folders are created on their first use, by the turn that uses them."""
@@ -39,23 +47,26 @@ class Workspaces:
         self,
         root: Path,
         sharing: Sharing,
+        names: NameStore,
         *,
         of_agents: Mapping[str, Path] | None = None,
         sync: WorkspaceSync | None = None,
     ) -> None:
-        """`of_agents` are the roots of agents that have one of their own, by the agent's name. `sync` keeps the folders
-        in step with those of other machines; None: they are the only place of their files, or shared."""
+        """`names` knows whose folder has which name. `of_agents` are the roots of agents that have one of their own, by
+        the agent's name. `sync` keeps the folders in step with those of other machines; None: they are the only place
+        of their files, or shared."""
         self.sharing = sharing
         self.sync = sync
+        self._names = names
         self._roots = {"": root, **(of_agents or {})}
 
     def use(self, other: Workspaces) -> None:
         """From now on the folders that the other has; running turns stay where they are."""
-        self.sharing, self.sync, self._roots = other.sharing, other.sync, other._roots
+        self.sharing, self.sync, self._names, self._roots = other.sharing, other.sync, other._names, other._roots
 
-    def of(self, record: records.Turn, agent: str = "") -> Path:
-        """The folder of a turn; delegated and background work has that of its conversation."""
-        return self.folder(record.session, record.principal, agent=agent)
+    async def of(self, record: records.Turn, agent: str = "") -> Path:
+        """The folder of a turn; delegated and background work has that of its conversation. Raises `StoreError`."""
+        return await self.folder(record.session, record.principal, agent=agent)
 
     async def open(self, record: records.Turn, folder: Path) -> WorkspaceChanges:
         """Brings the folder of the turn to its newest version, if it is kept in step with those of other machines. It
@@ -77,33 +88,45 @@ class Workspaces:
         key = None if self.sync is None else self.sync.key(folder)
         return None if self.sync is None or key is None else (self.sync, key)
 
-    def folder(self, session: str, person: Sender | None = None, *, agent: str = "") -> Path:
-        """The folder of a conversation, or of one of its delegated tasks, on behalf of a person."""
+    async def folder(self, session: str, person: Sender | None = None, *, agent: str = "") -> Path:
+        """The folder of a conversation or one of its delegated tasks, on behalf of a person. Raises `StoreError`."""
         root = self._roots.get(agent, self._roots[""])
         session = conversation_of(session)
         channel, _, chat, *thread = (unquote(part) for part in session.split("/"))
         match self.sharing:
             case "conversation":
-                return root / folder_name(channel, "-".join((chat, *thread)), session)
+                return root / await self._name_of(session, channel, "-".join((chat, *thread)))
             case "person":
-                return _folder_of_person(root, channel, "" if person is None else person.id)
+                return root / await self._name_of_person(channel, "" if person is None else person.id)
             case "agent":
-                return root / folder_name(channel, "agent", f"{channel}/agent")
+                return root / await self._name_of(f"{channel}/agent", channel, "agent")
             case "shared":
                 return root
             case _:
                 assert_never(self.sharing)
 
-    def folders(self, session: str) -> Iterator[Path]:
-        """The folders of a conversation, with each agent that has some of its own."""
-        for agent in self._roots:
-            yield self.folder(session, agent=agent)
+    async def _name_of_person(self, channel: str, id: str) -> str:
+        return await self._name_of(folder_key(f"{channel}:{id}"), channel, id)
+
+    async def _name_of(self, key: str, channel: str, name: str) -> str:
+        """Readable for an operator, safe as a file name, and different for every key: of two keys with the same short
+        name, the second has the long one."""
+        found = await self._names.workspace_name(key)
+        if found is not None:
+            return found
+        readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{channel}-{name}")[:60].strip("-.")
+        hash = hash_of(key)
+        return await self._names.name_workspace(key, (f"{readable}-{hash[:SHORT]}", f"{readable}-{hash}"))
+
+    async def folders(self, session: str) -> tuple[Path, ...]:
+        """The folders of a conversation, with each agent that has some of its own. Raises `StoreError`."""
+        return tuple([await self.folder(session, agent=agent) for agent in self._roots])
 
     async def has_files(self, session: str) -> bool:
         """Whether the conversation has files of its own, or a part in those of others. Raises `StoreError`."""
         if self.sharing == "person":
             return False
-        folders = tuple(self.folders(session))
+        folders = await self.folders(session)
         if any(folder.is_dir() and any(folder.iterdir()) for folder in folders):
             return True
         return self.sync is not None and any([await self.sync.is_saved(folder) for folder in folders])
@@ -113,17 +136,18 @@ class Workspaces:
         step; whether it had. Raises `OSError` and `StoreError`."""
         match self.sharing, owner:
             case "conversation", Address():
-                return await self._delete_all(self.folders(session_key(owner)))
+                return await self._delete_all(await self.folders(session_key(owner)))
             case "person", str():
                 channel, _, id = owner.partition(":")
-                return await self._delete_all(_folder_of_person(root, channel, id) for root in self._roots.values())
+                name = await self._name_of_person(channel, id)
+                return await self._delete_all(root / name for root in self._roots.values())
             case _:
                 return False
 
     async def clear(self, session: str) -> str:
         """Deletes the conversation's folder; why not, if it is not the conversation's own. Raises as `remove`."""
         if not KEPT[self.sharing]:
-            await self._delete_all(self.folders(session))
+            await self._delete_all(await self.folders(session))
         return KEPT[self.sharing]
 
     async def _delete_all(self, folders: Iterable[Path]) -> bool:
@@ -143,13 +167,3 @@ class Workspaces:
                 await asyncio.to_thread(remove_for_good, folder)
             except OSError as error:
                 log.warning("a deleted workspace cannot be removed yet: %s", error)
-
-
-def folder_name(channel: str, name: str, key: str) -> str:
-    """Readable for an operator, safe as a file name, and different for every key."""
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{channel}-{name}")[:60].strip("-.")
-    return f"{readable}-{sha256(key.encode()).hexdigest()[:10]}"
-
-
-def _folder_of_person(root: Path, channel: str, id: str) -> Path:
-    return root / folder_name(channel, id, f"{channel}/person/{id}")

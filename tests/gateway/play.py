@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -68,6 +68,16 @@ def inbound(
         follows=follows,
         thread_root=thread_root,
     )
+
+
+class FirstNames:
+    """Names of workspaces, as where no two of them want the same one."""
+
+    async def workspace_name(self, key: str) -> str | None:
+        return None
+
+    async def name_workspace(self, key: str, names: Sequence[str]) -> str:
+        return names[0]
 
 
 @dataclass(frozen=True)

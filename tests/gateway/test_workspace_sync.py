@@ -628,10 +628,10 @@ async def test_a_call_in_the_background_that_was_given_up_saves_nothing(tmp_path
 
 
 async def test_the_workspaces_of_two_people_have_nothing_in_common(tmp_path: Path) -> None:
-    async with two_machines(tmp_path) as (_, one, _other):
-        places = Workspaces(tmp_path / "one" / "workspace", "person", sync=one.sync)
+    async with two_machines(tmp_path) as (store, one, _):
+        places = Workspaces(tmp_path / "one" / "workspace", "person", store, sync=one.sync)
         people = ("1", "1/", "1-", "../1", "..", "", "1\0", "ann/../1", "Ann", "ann")
-        folders = [places.folder("telegram/bot/7", Sender(id, "Ann")) for id in people]
+        folders = [await places.folder("telegram/bot/7", Sender(id, "Ann")) for id in people]
         keys = {one.sync.key(folder) for folder in folders}
         assert len(keys) == len(people)
         assert all(folder.parent == tmp_path / "one" / "workspace" and not folder.exists() for folder in folders)

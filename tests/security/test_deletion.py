@@ -27,7 +27,7 @@ from channels.memory import plain_text
 from channels.message import ForeignText
 from gateway.inbound.access import ChannelAccess
 from gateway.turns.workspaces import Workspaces
-from tests.gateway.play import ANN, PLACE, Play, inbound, playing, until
+from tests.gateway.play import ANN, PLACE, FirstNames, Play, inbound, playing, until
 
 BOB = Sender("8", "Bob")
 GROUP = replace(PLACE, chat="team", kind="group")
@@ -272,12 +272,12 @@ def without_root() -> Iterator[None]:
 
 
 async def test_deeply_nested_folders_are_deleted(tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path / "workspace", "conversation")
+    workspaces = Workspaces(tmp_path / "workspace", "conversation", FirstNames())
     async with playing_with(tmp_path, "One.", workspaces=workspaces) as play:
         await play.say(SECRET)
         await play.reply("One.")
         await play.until_idle()
-        nest(workspaces.folder("memory/me/chat"), 3000)
+        nest(await workspaces.folder("memory/me/chat"), 3000)
         try:
             await play.say("/forget yes")
             await play.reply("Deleted: 1 conversation")
@@ -290,8 +290,8 @@ async def test_deeply_nested_folders_are_deleted(tmp_path: Path) -> None:
 
 async def test_folders_without_permissions_and_leftovers_of_a_crash_are_deleted() -> None:
     with without_root(), tempfile.TemporaryDirectory() as place:
-        workspaces = Workspaces(Path(place), "conversation")
-        folder = workspaces.folder("memory/me/chat")
+        workspaces = Workspaces(Path(place), "conversation", FirstNames())
+        folder = await workspaces.folder("memory/me/chat")
         for mode in (0o000, 0o500):
             inner = folder / f"{mode}" / "b"
             inner.mkdir(parents=True)
@@ -307,8 +307,8 @@ async def test_folders_without_permissions_and_leftovers_of_a_crash_are_deleted(
 
 
 async def test_what_an_earlier_attempt_left_is_deleted_with_the_folder(tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path, "conversation")
-    folder = workspaces.folder("memory/me/chat")
+    workspaces = Workspaces(tmp_path, "conversation", FirstNames())
+    folder = await workspaces.folder("memory/me/chat")
     folder.with_name(f".deleted-{folder.name}-1").mkdir()
     assert await workspaces.remove(PLACE)
     assert left_in(tmp_path) == []
@@ -316,8 +316,8 @@ async def test_what_an_earlier_attempt_left_is_deleted_with_the_folder(tmp_path:
 
 async def test_links_are_deleted_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir(mode=0o500)
-    workspaces = Workspaces(tmp_path / "workspace", "conversation")
-    folder = workspaces.folder("memory/me/chat")
+    workspaces = Workspaces(tmp_path / "workspace", "conversation", FirstNames())
+    folder = await workspaces.folder("memory/me/chat")
     folder.mkdir(parents=True)
     (folder / "link").symlink_to(tmp_path / "other")
     assert await workspaces.remove(PLACE)
@@ -370,9 +370,9 @@ async def test_a_message_that_comes_again_after_forget_is_not_read_as_new(tmp_pa
 
 
 async def test_the_folder_of_a_person_goes_with_the_person(tmp_path: Path) -> None:
-    workspaces = Workspaces(tmp_path / "workspace", "person")
+    workspaces = Workspaces(tmp_path / "workspace", "person", FirstNames())
     async with playing_with(tmp_path, "One.", "Two.", workspaces=workspaces) as play:
-        folders = [workspaces.folder("memory/me/chat", person) for person in (ANN, BOB)]
+        folders = [await workspaces.folder("memory/me/chat", person) for person in (ANN, BOB)]
         for folder in folders:
             folder.mkdir(parents=True)
             (folder / "notes.txt").write_text(SECRET)
