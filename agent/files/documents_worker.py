@@ -12,21 +12,21 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
 from io import BytesIO
 from posixpath import normpath
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from zipfile import BadZipFile, ZipFile
 
 from agent.files.documents import MAX_CHARACTERS, PARSE_TIMEOUT, Unreadable, is_email
 from agent.files.email_text import email_sections
 from agent.files.notebook_text import notebook_of, notebook_sections
+from agent.files.office_package import repaired, transitional
 from agent.files.resource_limits import limit_resources
 from agent.files.sections import DAMAGED, PASSWORD, Element, Section, TakenPicture, table_row, xml
-from agent.files.strict_office import transitional
 
 MAX_MEMORY = 1024**3
 """Bytes of address space."""
@@ -43,6 +43,8 @@ NO_TEXT = "it contains no text; it may consist of images, such as scanned pages"
 UNKNOWN_ENCRYPTION = "it is encrypted in an unsupported way; please send it without protection"
 TOO_MUCH_MEMORY = "reading it takes too much memory"
 TOO_MUCH_INSIDE = f"it would unpack to more than {MAX_UNPACKED_BYTES // 1_000_000:,} MB"
+
+T = TypeVar("T")
 
 Kind = Literal["word", "slides", "sheets", "binary sheets"]
 
@@ -209,6 +211,19 @@ def _office_kind(data: bytes) -> Kind | None:
     return "binary sheets" if b".binary." in declared[0] else _KINDS[declared[1]]
 
 
+def _opened(data: bytes, load: Callable[[bytes], T]) -> tuple[T, bytes]:
+    """What the library makes of an office file, and the file: repaired if it cannot be opened as it is."""
+    try:
+        return load(data), data
+    except (Unreadable, MemoryError):
+        raise
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise
+        data = repaired(data)
+        return load(data), data
+
+
 # PDF
 
 
@@ -265,14 +280,15 @@ def _word(data: bytes) -> Iterator[Section]:
 
     for content_type in _MAIN_TYPES:
         PartFactory.part_type_for[content_type] = DocumentPart
-    part = Package.open(BytesIO(data)).main_document_part
+    package, _ = _opened(data, lambda data: Package.open(BytesIO(data)))
+    part = package.main_document_part
     if not isinstance(part, DocumentPart):
         raise Unreadable(DAMAGED)
-    styles = {style.style_id: (style.name or "").lower() for style in part.document.styles}
     addresses = {key: relation.target_ref for key, relation in part.rels.items() if relation.is_external}
+    others = [(relation.reltype.rpartition("/")[2], relation) for relation in part.rels.values()]
+    styles = {key: name for kind, relation in others if kind == "styles" for key, name in _styles(relation)}
     text = _WordText(styles, addresses, _diagrams(part.rels.items()))
     yield Section("", text.blocks(part.element.body))
-    others = [(relation.reltype.rpartition("/")[2], relation) for relation in part.rels.values()]
     for kind, heading in (("footnotes", "Footnotes"), ("endnotes", "Endnotes"), ("comments", "Comments")):
         for found, relation in others:
             if found == kind and (notes := list(text.notes(xml(relation.target_part.blob)))):
@@ -280,6 +296,13 @@ def _word(data: bytes) -> Iterator[Section]:
     around = [text.blocks(xml(relation.target_part.blob)) for kind, relation in others if kind in ("header", "footer")]
     if lines := dict.fromkeys(line for blocks in around for line in blocks if line.strip()):
         yield Section("## Headers and footers", lines)
+
+
+def _styles(relation: Any) -> Iterator[tuple[str, str]]:
+    """The id and the name of each style."""
+    for style in xml(relation.target_part.blob).iter(_W + "style"):
+        name = style.find(_W + "name")
+        yield style.get(_W + "styleId", ""), "" if name is None else name.get(_W + "val", "").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,7 +404,8 @@ def _number(value: str | None) -> int:
 def _slides(data: bytes) -> Iterator[Section]:
     from pptx.package import Package
 
-    slides = Package.open(BytesIO(data)).presentation_part.presentation.slides
+    package, _ = _opened(data, lambda data: Package.open(BytesIO(data)))
+    slides = package.presentation_part.presentation.slides
     for number, slide in enumerate(slides, 1):
         hidden = " (hidden)" if slide.element.get("show") == "0" else ""
         yield Section(f"## Slide {number} of {len(slides)}{hidden}", _slide(slide))
@@ -438,7 +462,7 @@ def _sheets(data: bytes) -> Iterator[Section]:
     from openpyxl import load_workbook  # type: ignore[import-untyped]  # the package has no types
 
     # Workbooks written by programs have no values of formulas: then the formulas themselves are shown.
-    values = load_workbook(BytesIO(data), read_only=True, data_only=True)
+    values, data = _opened(data, lambda data: load_workbook(BytesIO(data), read_only=True, data_only=True))
     formulas = load_workbook(BytesIO(data), read_only=True)
     notes = _notes(data)
     for sheet, source in zip(values.worksheets, formulas.worksheets, strict=True):

@@ -52,8 +52,9 @@ def _cell(cell: Json, number: int, language: str, pictures: list[TakenPicture]) 
         yield f"```{language}"
         yield from source.split("\n")
         yield "```"
-        for output in cell.get("outputs", ()):
-            yield from _output(output, number, pictures)
+        for output in cell.get("outputs") or ():
+            if isinstance(output, dict):
+                yield from _output(output, number, pictures)
     else:
         yield from source.split("\n")
         for data in (cell.get("attachments") or {}).values():
@@ -107,4 +108,4 @@ def _plain(text: object) -> str:
 
 def _joined(text: object) -> str:
     """Texts are strings or lists of lines."""
-    return "".join(map(str, text)) if isinstance(text, list) else str(text)
+    return "".join(map(str, text)) if isinstance(text, list) else "" if text is None else str(text)

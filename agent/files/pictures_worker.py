@@ -75,17 +75,22 @@ def _scaled(data: bytes) -> Scaled:
     media_type = picture.get_format_mimetype() or "unknown type"
     if media_type == "image/mpo":
         media_type = "image/jpeg"  # The format of some cameras: a JPEG followed by more images.
-    frames = getattr(picture, "n_frames", 1) if picture.format in ("GIF", "WEBP", "PNG", "AVIF") else 1
+    frames = getattr(picture, "n_frames", 1) if picture.format in ("GIF", "WEBP", "PNG", "AVIF", "TIFF") else 1
+    several = (
+        f"the first of {frames:,} pages" if picture.format == "TIFF" else f"animated: the first of {frames:,} frames"
+    )
     description = f"{media_type}, {width} x {height} pixels"
     is_small = max(width, height) <= MAX_SIDE
-    is_plain = picture.mode in _ACCEPTED_MODES and picture.getexif().get(_ORIENTATION, 1) == 1 and frames == 1
+    is_plain = picture.mode in _ACCEPTED_MODES and _orientation(picture) == 1 and frames == 1
     if is_small and is_plain and is_whole and len(data) <= MAX_BYTES and media_type in PICTURES:
         return Scaled(b"", description)
-    upright = ImageOps.exif_transpose(_eight_bit(picture))
+    upright = _eight_bit(picture)
+    if _orientation(picture) != 1:
+        upright = ImageOps.exif_transpose(upright)
     upright.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     notes = [
         "" if is_small else f"shown at {upright.width} x {upright.height}",
-        "" if frames == 1 else f"animated: the first of {frames:,} frames",
+        "" if frames == 1 else several,
         "" if is_whole else "cut short: the rest of it is missing",
     ]
     return Scaled(_encoded(upright, media_type), description, ", ".join(filter(None, notes)))
@@ -107,6 +112,14 @@ def _opened(data: bytes) -> tuple[ImageFile.ImageFile, tuple[int, int]]:
     if not isinstance(picture, ImageFile.ImageFile):
         raise Unreadable(NO_PICTURE)
     return picture, (width, height)
+
+
+def _orientation(picture: Image.Image) -> object:
+    """EXIF's; upright if what the picture says of itself is broken, which its pixels need not be."""
+    try:
+        return picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001 - the edge: hostile bytes raise any error
+        return 1
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:

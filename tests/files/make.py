@@ -9,9 +9,11 @@ import base64
 import io
 import json
 import random
+import re
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import date
 from email.message import EmailMessage
 from functools import cache
 from pathlib import Path
@@ -141,6 +143,88 @@ def mail() -> bytes:
     return message.as_bytes()
 
 
+def changed(data: bytes, change: Callable[[str, bytes], tuple[str, bytes]]) -> bytes:
+    """The archive with each member as `change` makes it."""
+    result = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(result, "w") as new:
+        for info in old.infolist():
+            new.writestr(*change(info.filename, old.read(info)))
+    return result.getvalue()
+
+
+def word_with_lost_picture() -> bytes:
+    """Programs that take pictures out leave the relation to them."""
+    lost = f'<Relationship Id="rId99" Type="{RELATIONSHIPS}/image" Target="NULL"/></Relationships>'.encode()
+    return changed(
+        word("Words beside a lost picture"),
+        lambda name, data: (name, data.replace(b"</Relationships>", lost) if "document.xml.rels" in name else data),
+    )
+
+
+def workbook_of_a_program() -> bytes:
+    """With fills that are empty and a date that is none, as programs write that are not Office."""
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.active.append(["due", date(2026, 3, 4)])
+
+    def change(name: str, data: bytes) -> tuple[str, bytes]:
+        if name == "xl/styles.xml":
+            data = re.sub(rb"<fills.*?</fills>", b'<fills count="1"><fill/></fills>', data, flags=re.DOTALL)
+        elif name == "docProps/core.xml":
+            data = re.sub(rb"\d{4}-\d\d-\d\dT", b"0000-00-00T", data)
+        return name, data
+
+    return changed(saved(book.save), change)
+
+
+def workbook_of_windows() -> bytes:
+    return changed(sheet(["Cell of Windows", 7]), lambda name, data: (name.replace("/", "\\"), data))
+
+
+def mail_of(kind: str, *body: str) -> bytes:
+    return "\n".join(
+        ["From: ann@example.org", "To: bob@example.org", "MIME-Version: 1.0", f"Content-Type: {kind}", "", *body]
+    ).encode()
+
+
+def invitation() -> bytes:
+    return mail_of("text/calendar; method=REQUEST; charset=utf-8", "BEGIN:VCALENDAR", "SUMMARY:Launch", "END:VCALENDAR")
+
+
+def mail_with_empty_text() -> bytes:
+    """The words are in the page only, as some programs send it."""
+    return mail_of(
+        "multipart/alternative; boundary=B",
+        *("--B", "Content-Type: text/plain; charset=utf-8", "", " "),
+        *("--B", "Content-Type: text/html; charset=utf-8", "", "<p>Only in the page</p>", "--B--"),
+    )
+
+
+def signed_mail() -> bytes:
+    return mail_of(
+        "multipart/signed; protocol=application/pgp-signature; boundary=A",
+        *("--A", "Content-Type: multipart/mixed; boundary=B", ""),
+        *("--B", "Content-Type: text/plain; charset=utf-8", "", "Signed words"),
+        *("--B", "Content-Type: text/csv; name=a.csv", "Content-Disposition: attachment; filename=a.csv", "", "a;b"),
+        *("--B--", "--A", "Content-Type: application/pgp-signature; name=signature.asc", "", "xx", "--A--"),
+    )
+
+
+def bounce() -> bytes:
+    return mail_of(
+        "multipart/report; report-type=delivery-status; boundary=A",
+        *("--A", "Content-Type: text/plain; charset=utf-8", "", "It could not be delivered."),
+        *("--A", "Content-Type: message/delivery-status", "", "Reporting-MTA: dns; example.org", ""),
+        *("Final-Recipient: rfc822; bob@example.org", "Status: 5.1.1", "--A--"),
+    )
+
+
+def latin_mail() -> bytes:
+    """The headers do not say in which encoding they are."""
+    text = "From: Jürgen Müller <j@example.org>\nTo: ann@example.org\nSubject: Grüße aus Köln\n\nSchöne Grüße"
+    return text.encode("cp1252")
+
+
 def old_mail() -> bytes:
     body = base64.encodebytes("Привет, Анна! Договор готов.".encode("koi8-r"))
     return (
@@ -211,6 +295,11 @@ def animated() -> bytes:
     return saved(lambda file: frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=100))
 
 
+def fax() -> bytes:
+    pages = [Image.new("L", (100, 140), color) for color in (255, 128, 0)]
+    return saved(lambda file: pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:]))
+
+
 def log_with_nuls() -> bytes:
     """A log that was cut to nothing while a program went on writing at its old place."""
     return bytes(4000) + b"".join(b"2026-01-02 line %d\n" % number for number in range(100))
@@ -238,6 +327,15 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "mail.eml": mail,
     "old mail.eml": old_mail,
     "html mail.eml": html_mail,
+    "lost picture.docx": word_with_lost_picture,
+    "program.xlsx": workbook_of_a_program,
+    "windows.xlsx": workbook_of_windows,
+    "invitation.eml": invitation,
+    "empty text.eml": mail_with_empty_text,
+    "signed.eml": signed_mail,
+    "bounce.eml": bounce,
+    "latin.eml": latin_mail,
+    "marked.eml": lambda: b"\xef\xbb\xbf" + html_mail(),
     "sales.ipynb": notebook,
     "server.log": log_with_nuls,
     "people.csv": lambda: RUSSIAN.encode("cp1251"),
@@ -261,6 +359,8 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "animated.gif": animated,
     "web.avif": lambda: picture("AVIF", (300, 200)),
     "web.webp": lambda: picture("WEBP", (300, 200)),
+    "bad exif.webp": lambda: picture("WEBP", (300, 200), exif=b"Exif\0\0garbage"),
+    "fax.tiff": fax,
     "scan.tiff": lambda: picture("TIFF", (300, 200)),
     "old.bmp": lambda: picture("BMP", (300, 200)),
     "phone.heic": lambda: HEIC,

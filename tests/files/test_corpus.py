@@ -64,6 +64,19 @@ WORDS = {
 }
 """What the model reads of each file."""
 
+ODD_WORDS = {
+    "lost picture.docx": ["Words beside a lost picture"],
+    "program.xlsx": ["| due | 2026-03-04 |"],
+    "windows.xlsx": ["| Cell of Windows | 7 |"],
+    "invitation.eml": ["SUMMARY:Launch"],
+    "empty text.eml": ["Only in the page"],
+    "signed.eml": ["Signed words", "## Attachment a.csv (text/csv, 3 bytes)\n\na;b"],
+    "bounce.eml": ["It could not be delivered.", "Status: 5.1.1"],
+    "latin.eml": ["From: Jürgen Müller <j@example.org>", "Subject: Grüße aus Köln", "Schöne Grüße"],
+    "marked.eml": ["Subject: Order\n\nYour order 7"],
+}
+"""The same of files that are not quite as their formats demand, as programs write them all the same."""
+
 PICTURES = {
     "wide.png": (MAX_SIDE, 10),
     "photo.jpg": (MAX_SIDE, 1176),
@@ -74,6 +87,8 @@ PICTURES = {
     "animated.gif": (100, 80),
     "web.avif": (300, 200),
     "web.webp": (300, 200),
+    "bad exif.webp": (300, 200),
+    "fax.tiff": (100, 140),
     "scan.tiff": (300, 200),
     "old.bmp": (300, 200),
     "sales.ipynb": (320, 200),
@@ -85,13 +100,17 @@ NOTED = {
     "photo.jpg": "4000 x 3000 pixels, shown at 1568 x 1176",
     "cut short.jpg": "cut short: the rest of it is missing",
     "animated.gif": "animated: the first of 3 frames",
+    "fax.tiff": "the first of 3 pages",
 }
 
 
-async def test_documents_and_texts_are_read(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+@pytest.mark.parametrize("files", [WORDS, ODD_WORDS], ids=["words", "odd words"])
+async def test_documents_and_texts_are_read(
+    tmp_path: Path, api: BotApi, models: ModelServer, files: dict[str, list[str]]
+) -> None:
     async with gateway(write_settings(tmp_path, api, models)):
         ann = api.private(user_id=7, name="Ann")
-        for name, words in WORDS.items():
+        for name, words in files.items():
             models.script(Say(f"Read {name}."))
             await ann.send_document(made(name), name=name)
             await ann.hear(f"Read {name}.")
