@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+import filetype  # type: ignore[import-untyped]  # the package has no types
 import httpx
 from pydantic import Field
 
@@ -122,8 +123,10 @@ class Fetcher:
                 raise ToolError(f"{response.url} has more than {len(body):,} bytes; it can be downloaded with shell")
             return await _document(response, body, media_type, name)
         if not _is_text(media_type, body):
+            told = "" if media_type.startswith("text/") else media_type
+            kind = told or filetype.guess_mime(body[:8192]) or "of unknown type"
             raise ToolError(
-                f"{response.url} is not text but {media_type or 'of unknown type'} ({len(body):,} bytes were read); "
+                f"{response.url} is not text but {kind} ({len(body):,} bytes were read); "
                 "it can be downloaded with shell"
             )
         text = _decoded(body, response.charset_encoding)
@@ -167,7 +170,8 @@ def _may_be_document(start: bytes) -> bool:
 def _is_text(media_type: str, body: bytes) -> bool:
     """Whether the type says so; types that say nothing are decided by the bytes."""
     if media_type.startswith("text/") or media_type.endswith(("+json", "+xml", "json", "/xml", "script", "yaml")):
-        return True
+        # Servers send files whose type they do not know as text.
+        return b"\0" not in body or detect(body, is_named_text=True) is not None
     return not media_type.startswith(("image/", "audio/", "video/", "font/")) and detect(body) is not None
 
 

@@ -344,7 +344,7 @@ async def test_a_packed_answer_is_unpacked(site: Site) -> None:
 
 
 async def test_a_packed_answer_swells_no_further_than_the_bound(site: Site) -> None:
-    bomb = gzip.compress(b"\0" * 60_000_000)
+    bomb = gzip.compress(b"a" * 60_000_000)
     page = await HERE.fetch(site.says("/", bomb, "text/plain", "Content-Encoding: gzip"))
     assert len(page.text) == 2_000_000
 
@@ -378,3 +378,9 @@ async def test_no_proxy_of_the_environment_is_asked(site: Site, monkeypatch: pyt
 async def test_a_page_that_is_a_name_for_nobody_is_told() -> None:
     with pytest.raises(ToolError, match="was not found"):
         await HERE.fetch("http://nobody.invalid/")
+
+
+async def test_a_file_that_a_server_calls_text_is_named_as_what_it_is(site: Site) -> None:
+    picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)) * 4
+    with pytest.raises(ToolError, match=r"is not text but image/png"):
+        await HERE.fetch(site.says("/picture", picture, "text/plain; charset=utf-8"))
