@@ -11,6 +11,7 @@ from agent.files.pictures import UnreadablePicture, scale_for_model
 from agent.media import Attachment, MediaError
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
+from agent.tools.text_edit import plain
 from agent.tools.workspace import existing_file, file_errors, inside, read_bytes
 
 MAX_BYTES = 200_000_000
@@ -49,7 +50,8 @@ async def view_image(
 
 async def find_image(context: ToolContext, path: str) -> tuple[bytes, str, str]:
     """The bytes, the name and the origin; a file in the workspace takes precedence over one in the conversation."""
-    sent = next((file for file in reversed(context.attachments) if file.name == path), None)
+    named = [file for file in reversed(context.attachments) if plain(file.name) == plain(path)]
+    sent = next((file for file in named if file.name == path), next(iter(named), None))
     if sent is not None and not await asyncio.to_thread(_is_in_workspace, context, path):
         try:
             return await context.media.read(sent), sent.name, "the conversation"

@@ -64,6 +64,11 @@ def edit(text: str, old: str, new: str) -> Edit | None:
     return None
 
 
+def plain(text: str) -> str:
+    """The text as models write it: with plain spaces, quotes and dashes, and accents as one character."""
+    return _Simple(text, _LOOSE).text
+
+
 class _Simple:
     """A text in a simpler form, and where each of its characters stands in the original."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from agent.tool import ToolContext, ToolError
+from agent.tools.text_edit import plain
 
 MAX_READ = 10_000_000
 """Bytes of a file that `read_workspace_file` reads if it is not told otherwise."""
@@ -67,14 +68,33 @@ def inside(workspace: Path, path: str) -> Path:
 
 
 def existing_file(workspace: Path, path: str) -> Path:
-    """The absolute path of a regular file. Raises `ToolError` for anything else: reading a pipe would never end."""
+    """The absolute path of a regular file. Raises `ToolError` for anything else: reading a pipe would never end.
+
+    Models write names with plain spaces, quotes and accents: the file that is meant beyond doubt is found too.
+    """
     real = inside(workspace, path)
     with file_errors(path):
+        if not real.exists() and (spelled := _as_spelled(workspace, real)) is not None:
+            real = inside(workspace, spelled)
         if real.is_file():
             return real
         if real.is_dir():
             raise ToolError(f"{path} is a folder, not a file")
         raise ToolError(f"{path} is not a regular file" if real.exists() else f"There is no file {path}")
+
+
+def _as_spelled(workspace: Path, real: Path) -> str | None:
+    """The path with each name as the file system has it; None if there is none, or more than one that is meant."""
+    root = folder = workspace.resolve()
+    for name in real.relative_to(root).parts:
+        if not os.path.lexists(folder / name):
+            with opened_folder(workspace, folder) as descriptor:
+                meant = [each for each in os.listdir(descriptor) if plain(each) == plain(name)]
+            if len(meant) != 1:
+                return None
+            name = meant[0]
+        folder /= name
+    return str(folder)
 
 
 def read_bytes(workspace: Path, real: Path, max_bytes: int) -> bytes | int:

@@ -380,3 +380,36 @@ async def test_a_listing_of_what_is_no_folder_is_refused(desk: Desk) -> None:
         await desk.use("list_files", path="a")
     with pytest.raises(ToolError, match="no folder"):
         await desk.use("list_files", path="b")
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("Screenshot at 3.45\u202fPM.txt", "Screenshot at 3.45 PM.txt"),
+        ("U\u0308bersicht.txt", "\u00dcbersicht.txt"),
+        ("Bob\u2019s notes.txt", "Bob's notes.txt"),
+        ("2020\u20132026/plan.txt", "2020-2026/plan.txt"),
+    ],
+)
+async def test_a_file_is_found_by_its_name_as_models_write_it(desk: Desk, name: str, written: str) -> None:
+    path = desk.workspace / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("one\n")
+    assert await desk.use("read_file", path=written) == "one"
+    await desk.use("edit_file", path=written, old="one", new="two")
+    assert [each.read_text() for each in desk.workspace.rglob("*.txt")] == ["two\n"]
+
+
+async def test_a_name_that_two_files_may_have_is_neither(desk: Desk) -> None:
+    (desk.workspace / "a\u00a0b.txt").write_text("one")
+    (desk.workspace / "a\u202fb.txt").write_text("two")
+    with pytest.raises(ToolError, match=r"There is no file a b\.txt"):
+        await desk.use("read_file", path="a b.txt")
+    (desk.workspace / "a b.txt").write_text("three")
+    assert await desk.use("read_file", path="a b.txt") == "three"
+
+
+async def test_a_name_spelled_otherwise_does_not_lead_out_of_the_workspace(desk: Desk) -> None:
+    (desk.workspace / "o\u00a0ut").symlink_to(desk.workspace.parent)
+    with pytest.raises(ToolError, match=r"outside the workspace|There is no file"):
+        await desk.use("read_file", path="o ut/secret.txt")

@@ -258,3 +258,12 @@ async def test_a_picture_that_would_swell_is_refused(studio: Studio) -> None:
     (studio.workspace / "bomb.png").write_bytes(encoded(12_000, 12_000, "PNG", "1", 1))
     with pytest.raises(ToolError, match="cannot be shown"):
         await studio.use("view_image", path="bomb.png")
+
+
+async def test_a_picture_is_found_by_its_name_as_models_write_it(studio: Studio) -> None:
+    name = "Screenshot at 3.45\u202fPM.png"
+    (studio.workspace / name).write_bytes(encoded(4, 3, "PNG"))
+    assert "4 x 3" in (await studio.use("view_image", path="Screenshot at 3.45 PM.png")).text
+    (studio.workspace / name).unlink()
+    studio.seen = (await studio.media.put(encoded(5, 3, "PNG"), name),)
+    assert "from the conversation" in (await studio.use("view_image", path="Screenshot at 3.45 PM.png")).text
