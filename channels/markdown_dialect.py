@@ -22,7 +22,6 @@ from markdown_it.token import Token
 MAX_FORMULA = 4000
 """Characters of a formula; a longer text between two dollars is none."""
 
-_INLINE_RULES = "text newline escape backticks strikethrough emphasis link image autolink entity"
 _MATH_SIGNS = re.compile(r"[\\^_={}]")
 _OWN_FENCE = re.compile(r"[ \t]*(`{3,})(?:markdown|md)[ \t]*", re.IGNORECASE)
 _ANY_FENCE = re.compile(r"[ \t]*(`{3,})([^`]*)")

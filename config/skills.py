@@ -25,10 +25,6 @@ class SkillSettings(Section):
         "write those, not the operator.",
     )
 
-    @property
-    def is_used(self) -> bool:
-        return bool(self.paths) or self.workspace
-
     @field_validator("paths")
     @classmethod
     def _no_path_twice(cls, paths: list[Path]) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from agent.log import Entry, InputEnded, InputRequested
+from agent.log import InputRequested
 
 DECLINE, CANCEL = "Decline", "Cancel"
 """Options of every request: the person says no, or goes on without saying anything."""
@@ -31,17 +31,3 @@ def chosen_option(options: Iterable[str], text: str) -> str | None:
     """The option that the person has pressed, or typed in letters of any case."""
     said = text.strip().casefold()
     return next((option for option in options if option.casefold() == said), None)
-
-
-def open_input(entries: Iterable[Entry]) -> InputRequested | None:
-    """The request without an end, if there is one."""
-    request: InputRequested | None = None
-    for entry in entries:
-        match entry:
-            case InputRequested():
-                request = entry
-            case InputEnded() if request is not None and entry.id == request.id:
-                request = None
-            case _:
-                pass
-    return request

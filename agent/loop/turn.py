@@ -134,11 +134,6 @@ class Turn:
         return step_of(self._entries)
 
     @property
-    def running_calls(self) -> tuple[Call, ...]:
-        """The calls that have started and not ended."""
-        return tuple(call for call, started in unresolved(self._entries) if started)
-
-    @property
     def unlogged(self) -> tuple[Spent | ModelAnswered, ...]:
         """The current answer, which is not in the log yet: its cost and its text so far."""
         return () if self._model_step is None else self._model_step.stream.unlogged()

@@ -313,7 +313,6 @@ class Store:
     turn_of_message = reads(traces.turn_of_message)
     conversation_of_turn = reads(traces.conversation_of_turn)
     traced = reads(traces.traced)
-    conversation_rows = reads(overview.conversation_rows)
     parked_turns = reads(overview.parked_turns)
     running_elsewhere = writes_as_worker(overview.running_elsewhere, apart("workers"))
     queues = reads(overview.queues)

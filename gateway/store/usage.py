@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, get_args
+from typing import Literal
 from urllib.parse import quote, unquote
 
 from sqlalchemy import Connection, Double, Integer, bindparam, cast, func, select, type_coerce
@@ -17,8 +17,6 @@ from gateway.store.records import UsageTotals
 from gateway.store.schema import sessions, turns, usage
 
 UsageBy = Literal["person", "conversation", "channel", "model", "day"]
-
-USAGE_BY: tuple[UsageBy, ...] = get_args(UsageBy)
 
 MAX_ROWS = 1000
 """Rows of a report: those that cost most, or the last days."""

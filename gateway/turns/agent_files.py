@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.agent import Agent
-from agent.context.context_files import ContextFiles, with_texts
+from agent.context.context_files import ContextFiles
 from agent.skills.skills import FoundSkill, SkillReader, Skills
 from agent.skills.tool import NAME, listing, skill_tool
 from agent.toolset import Combined, Toolset
@@ -76,7 +76,3 @@ class AgentFiles:
         if skills.found and any(tool.name == NAME for tool in agent.tools):
             texts.append(listing(skills))
         return texts
-
-    async def with_instructions(self, agent: Agent, skills: Skills, topic: str) -> Agent:
-        """The agent with these texts and the topic in its instructions."""
-        return replace(agent, instructions=with_texts(agent.instructions, [*await self.texts(agent, skills), topic]))

@@ -1136,7 +1136,6 @@ class _Stream:
     parts: list[str | list[Json]] = field(default_factory=list)
     cards: dict[str, Json] = field(default_factory=dict)
     plan: str = ""
-    ended_by: str = ""
 
     @property
     def markdown(self) -> str:
