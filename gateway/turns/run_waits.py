@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 CHANGES = (MessageAccepted, MessagesChanged, TurnStarted, TurnParked, TurnEnded)
 """Events after which a run may have another state."""
 
+RETRY = 1.0
+"""Seconds until runs that could not be read are read again."""
+
 Holds = Callable[[FollowedRun], bool]
 
 
@@ -110,18 +113,21 @@ class RunWaits:
             await self._signal.wait()
             self._signal.clear()
             changed, self._changed = self._changed, set()
-            for session in changed:
-                await self._look_at(session)
+            try:
+                for session in changed:
+                    await self._look_at(session)
+            except StoreError as error:
+                log.warning("runs that are waited for cannot be read, trying again: %s", error)
+                self._changed |= changed
+                self._signal.set()
+                await asyncio.sleep(RETRY)
 
     async def _look_at(self, session: str) -> None:
+        """Raises `StoreError`."""
         waiters = list(self._waiting.get(session, ()))
         if not waiters:
             return
-        try:
-            runs = await self._store.followed_runs(list({waiter.run for waiter in waiters}))
-        except StoreError as error:
-            log.warning("the runs of %s cannot be read; they are at the next change: %s", session, error)
-            return
+        runs = await self._store.followed_runs(list({waiter.run for waiter in waiters}))
         for waiter in waiters:
             if waiter.run in runs:
                 waiter.look(runs[waiter.run])

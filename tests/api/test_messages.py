@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import httpx
 import pytest
 
 from gateway.api.limits import REQUESTS_PER_MINUTE, RequestRate
+from gateway.store.errors import StoreFailed
+from gateway.turns import run_waits
 from tests.api.conftest import control_api
 from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.telegram import BotApi
@@ -198,6 +201,32 @@ async def test_four_hundred_who_wait_cost_a_query_for_each_change(
         ends = await asyncio.gather(*waits)
     assert {end.state for end in ends if end is not None} == {"completed"}
     assert len(queries) < 20
+
+
+async def test_a_wait_outlasts_failures_of_the_store_at_the_end_of_its_run(
+    tmp_path: Path, models: ModelServer, api: BotApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_waits, "RETRY", 0.01)
+    models.script(Say(["Hel", Pause(), "lo."]))
+    async with control_api(tmp_path, api, models) as control:
+        sent = await send(control.client, "hi", wait=0)
+        gateway = control.built.gateway
+        read, failures = gateway.store.followed_runs, list(range(10))
+
+        async def failing(runs: Sequence[str]) -> Any:
+            found = await read(runs)
+            if failures and any(run.is_over for run in found.values()):
+                raise StoreFailed(f"no answer, attempt {failures.pop()}")
+            return found
+
+        monkeypatch.setattr(gateway.store, "followed_runs", failing)
+        wait = asyncio.create_task(gateway.run_waits.wait(sent["run"], lambda run: run.is_over))
+        await asyncio.sleep(0)
+        models.release()
+        async with asyncio.timeout(60):
+            end = await wait
+    assert end is not None
+    assert end.state == "completed"
 
 
 async def test_a_wait_ends_when_its_client_goes(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
