@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -550,18 +550,27 @@ class Gateway:
         return revoked is not None
 
     async def _follow_configuration(self) -> None:
-        """Finds out whom the names in the settings mean. After a reload also: what is to be shown on new channels, and
-        whose rights are less now."""
+        """Finds out whom the names in the settings mean, and follows reloads. If following one fails, the next attempt
+        begins with it."""
         await self._identities.look_up(tuple(self.channels.values()))
         while True:
             await self._reconfigured.wait()
             self._reconfigured.clear()
-            await self._identities.load(tuple(self.channels.values()))
-            if self._new_channels:
-                await self.stored_replies.show(await self.store.own_undelivered(), self._new_channels)
-                self._new_channels = set()
-            await self._identities.look_up(tuple(self.channels.values()))
-            await self._role_changes.check()
+            new, self._new_channels = self._new_channels, set()
+            try:
+                await self._follow_reload(new)
+            except BaseException:
+                self._new_channels |= new
+                self._reconfigured.set()
+                raise
+
+    async def _follow_reload(self, new_channels: Collection[str]) -> None:
+        """Whom the names mean now, what is to be shown on new channels, and whose rights are less."""
+        await self._identities.load(tuple(self.channels.values()))
+        if new_channels:
+            await self.stored_replies.show(await self.store.own_undelivered(), new_channels)
+        await self._identities.look_up(tuple(self.channels.values()))
+        await self._role_changes.check()
 
     async def _follow_room(self) -> None:
         """Turns that end or park at other workers leave room for those that wait here."""

@@ -16,7 +16,9 @@ import httpx
 import pytest
 
 from agent.interrupt import race
+from channels.address import Sender
 from gateway.assembly.reload import MAX_FORMER
+from gateway.lifecycle import supervision
 from tests.engines import engines
 from tests.gateway.play import until
 from tests.gateway.stage import gateway
@@ -232,6 +234,34 @@ async def test_a_removed_channel_stops_what_its_people_run_and_its_replies_wait_
             await reload(api)
             await ann.hear("the rights of whoever asked for it were changed")
             await ask(ann, "main: Be brief.")
+
+
+async def test_what_a_reload_leads_to_is_tried_again_when_the_store_fails(
+    tmp_path: Path,
+    models: ModelServer,
+    api: BotApi,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(supervision, "FIRST_PAUSE", 0.01)
+    async with BotApi() as other:
+        models.respond(slowly(asyncio.Event()))
+        file = settings(tmp_path, models, api, other)
+        both, ann, database = file.read_text(), other.private(7, "Ann"), tmp_path / "home" / "interject.db"
+        async with gateway(file) as built:
+            await ann.say("slowly")
+            await models.until_held()
+            settings(tmp_path, models, api)
+            await reload(api)
+            await until(lambda: not built.gateway.dispatcher.running())
+            # A name that the settings no longer have is forgotten by the next reload.
+            await built.gateway.store.resolve_names("telegram", ["@gone"], Sender("9", "Gone"))
+            engines.refuse(database, "identities", "DELETE")
+            file.write_text(both)
+            await reload(api)
+            await until(lambda: "a service failed and restarts" in caplog.text)
+            engines.allow(database, "identities")
+            await ann.hear("the rights of whoever asked for it were changed")
 
 
 async def test_who_is_no_longer_listed_loses_what_runs(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
