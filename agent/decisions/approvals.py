@@ -107,6 +107,11 @@ def limit_extensions(entries: Iterable[Entry]) -> int:
     return sum(isinstance(e, ApprovalDecided) and e.id in limits and e.decision == "allowed" for e in decisions)
 
 
+def limit_requests(entries: Iterable[Entry]) -> int:
+    """How often the turn has asked whether it may exceed a limit."""
+    return sum(isinstance(e, ApprovalRequested) and e.subject == "limit" for e in entries)
+
+
 def refused_limit(entries: Sequence[Entry]) -> str | None:
     """Why the turn stops at its limit; None if it does not."""
     decisions = _decisions(entries)

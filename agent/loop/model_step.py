@@ -9,7 +9,7 @@ from typing import assert_never
 from agent.agent import Agent
 from agent.arguments import fit_arguments
 from agent.context.tokens import estimate_tokens
-from agent.decisions.approvals import limit_approval, limit_extensions
+from agent.decisions.approvals import limit_approval, limit_extensions, limit_requests
 from agent.events import Emit, TextDelta
 from agent.gate import storable, text
 from agent.hook import Ask, Deny, End, ModelAnswer, ModelRequest, Respond, Ruled, Stop
@@ -114,7 +114,9 @@ class ModelStep:
             raise EndTurn(End(limit))
         if limit is not None:
             expires_at = await self._now() + self._agent.approval_timeout
-            return limit_approval(f"{self._id[:12]}_limit_{self._step}", limit, expires_at)
+            # Another id for each request: a second press on an earlier one decides nothing.
+            number = 1 + limit_requests(self._entries)
+            return limit_approval(f"{self._id[:12]}_limit_{number}", limit, expires_at)
         answer, request = await self._ask(request)
         self.stream.finish(answer.usage, answer.model)
         return await self._to_entry(answer, request)

@@ -30,6 +30,7 @@ NOT_ASKED = "Only the person who started the task is asked this, and answers it 
 NOT_SUGGESTED = "That belongs to an earlier conversation, or was removed. Please write what you want."
 NOT_SENT = "Not sent: it was sent already, or it is somebody else's."
 MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
+MAY_ONLY_STOP = "You may not let a task go beyond a limit here, but you may stop it."
 
 _OPTION = re.compile("[0-9]{1,3}")
 
@@ -152,6 +153,8 @@ class CommandHandler:
                 return None
             case "not_allowed":
                 return MAY_NOT_DECIDE
+            case "may_only_stop":
+                return MAY_ONLY_STOP
             case "not_open":
                 return _earlier_decision(result)
             case _:

@@ -100,8 +100,10 @@ def decide(
     if not 0 <= number < len(options):
         return DecisionResult("not_open", row.session)
     may = may_decide or found.turn.principal["id"] == row.sender_id
-    if not may or (found.asked.subject == "limit" and options[number] == "allowed" and not may_extend):
+    if not may:
         return DecisionResult("not_allowed", row.session)
+    if found.asked.subject == "limit" and options[number] == "allowed" and not may_extend:
+        return DecisionResult("may_only_stop", row.session)
     if _is_replaced(connection, found.turn, command_id):
         return DecisionResult("not_open", row.session)
     decided = ApprovalDecided(found.asked.id, options[number], row.sender_name or row.sender_id)

@@ -161,13 +161,14 @@ class FollowedRun:
 ChoiceOutcome = Literal["chosen", "not_open", "not_allowed", "not_yours"]
 """What became of a pressed option of a question."""
 
-DecisionOutcome = Literal["decided", "not_open", "not_allowed"]
+DecisionOutcome = Literal["decided", "not_open", "not_allowed", "may_only_stop"]
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionResult:
     """What became of a pressed option of an approval request. `not_open`: it was decided before, by `by` with the
-    `decision`, if that is known, or a message has come instead.
+    `decision`, if that is known, or a message has come instead. `may_only_stop`: they may not let the turn go beyond
+    its limit.
 
     Unless it is `decided`, the command of the press still waits.
     """

@@ -96,6 +96,23 @@ async def test_an_approval_says_what_is_asked_and_is_decided_once(
     assert end["text"].endswith("Listed.")
 
 
+async def test_a_limit_that_is_reached_again_is_asked_about_anew(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    price = "[models.openai.test]\nprice = { input = 10.0, output = 10.0 }\n[limits]\nturn_cost = 0.000001\n"
+    async with control_api(tmp_path, api, models, more=price) as control:
+        first = await open_decision(control.client)
+        decided = await control.client.post(f"/decisions/{first['id']}", json={"allow": True})
+        assert decided.json()["decision"]["state"] == "decided", decided.text
+        await control.client.get(f"/runs/{first['run']}", params={"wait": 60})
+        [second] = (await control.client.get("/decisions")).json()["decisions"]
+        assert second["id"] != first["id"]
+        again = await control.client.post(f"/decisions/{first['id']}", json={"allow": True})
+        assert (again.status_code, again.json()["code"]) == (409, "decided_otherwise"), "it decides the first one only"
+        assert (await control.client.get(f"/decisions/{second['id']}")).json()["state"] == "open"
+    assert not models.requests
+
+
 HOOK = """
 from dataclasses import replace
 

@@ -18,8 +18,10 @@ from tests.servers.telegram import BotApi, Chat
 from tests.servers.telegram import Person as TelegramPerson
 
 ONLY_ANN = "Only Ann and admins may use"
+MAY_ONLY_STOP = "You may not let a task go beyond a limit here, but you may stop it."
 MAY_NOT_DECIDE = "Only admins and the person who started the task may decide this."
 ACCESS = 'allow = ["{ann}", "{ben}"]\nadmins = ["{root}"]\nguests = ["{gus}"]\ngroups = "all"\n'
+LIMITED = "[models.openai.test]\nprice = { input = 10.0, output = 10.0 }\n[limits]\nturn_cost = 0.000001\n"
 ASKS_FIRST = '[tools.write_file]\napproval = "once"\n'
 
 
@@ -209,3 +211,18 @@ async def test_a_call_is_approved_by_who_began_the_task_and_by_admins(
         assert len(models.requests) == 1
         await room.press("Allow once", by=decider)
         await room.hear("Written.")
+
+
+async def test_only_an_admin_lets_a_task_go_beyond_a_limit(enter: Enter, models: ModelServer) -> None:
+    room = enter(LIMITED)
+    async with room.home.running():
+        await room.connected()
+        await room.say("count", by="Ann")
+        await room.press("Continue", by="Ann")
+        await room.hear(MAY_ONLY_STOP)
+        assert not models.requests
+        await room.press("Continue", by="Root")
+        await room.hear("Extended by Root")
+        assert not models.requests, "it asks again at the next limit"
+        await room.press("Stop here", by="Ann")
+        await room.hear("limit reached, and Ann chose to stop")
