@@ -6,12 +6,16 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import Table, select, update
 
+from channels.address import Sender
 from gateway.store.records import DeletionRequest
+from gateway.store.schema import login_links, web_sessions
 from tests.api.conftest import Api, control_api
 from tests.servers.models import ModelServer, Say
 from tests.servers.slack import Person, Slack
@@ -119,6 +123,48 @@ async def test_a_session_ends(tmp_path: Path, models: ModelServer, api: BotApi, 
                     await eve.hear("1 browser is signed out.")
             client.cookies.update(cookies)
             assert (await client.get("/api/v1/session")).status_code == 401
+
+
+async def expire(control: Api, table: Table) -> None:
+    """Its rows have expired a second ago."""
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    await control.built.gateway.store.write(
+        lambda connection: connection.execute(update(table).values(expires_at=past))
+    )
+
+
+async def test_links_and_sessions_expire(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    ann = api.private(7, "Ann")
+    async with site(tmp_path, api, models) as control:
+        store, code = control.built.gateway.store, await link(ann)
+        await expire(control, login_links)
+        session = await store.read(lambda connection: connection.execute(select(login_links.c.session)).scalar_one())
+        late = await control.client.post(f"{control.url}/sign-in", json={"code": code})
+        assert (late.status_code, late.json()["code"]) == (401, "link_invalid")
+        code = await store.create_login_link(session, "telegram", Sender("7", "Ann"))
+        async with browser(control, code) as client:
+            assert (await client.get("/api/v1/session")).status_code == 200
+            await expire(control, web_sessions)
+            assert (await client.get("/api/v1/session")).status_code == 401
+
+
+async def test_a_link_of_somebody_whose_access_was_revoked_signs_nobody_in(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with site(tmp_path, api, models) as control:
+        eve = api.private(66, "Eve")
+        await eve.say("let me in")
+        await eve.hear("/pair")
+        (request,) = (await control.client.get("/people")).json()["requests"]
+        await control.client.post("/people/pair", json={"code": request["code"]})
+        code = await link(eve)
+        await control.client.post("/people/revoke", json={"channel": "telegram", "id": "66"})
+        refused = await control.client.post(f"{control.url}/sign-in", json={"code": code})
+        assert (refused.status_code, refused.json()["code"]) == (401, "link_invalid")
+        sessions = await control.built.gateway.store.read(
+            lambda connection: connection.execute(select(web_sessions.c.sender_id)).scalars().all()
+        )
+        assert sessions == []
 
 
 async def test_a_deleted_person_is_signed_in_nowhere(tmp_path: Path, models: ModelServer, api: BotApi) -> None:

@@ -293,6 +293,10 @@ async def test_only_a_page_of_this_server_changes_something(
         assert sent.status_code == status
         if status == 403:
             assert sent.json()["code"] == "foreign_origin"
+        for method in ("PUT", "PATCH", "DELETE"):
+            # There is no such message: whose page may not change anything does not learn even that.
+            other = await client.request(method, "/api/v1/conversations/web:ann:a/queue/7", json={"text": "hi"})
+            assert (other.status_code == 403) == (status == 403), method
 
 
 async def test_the_proxy_says_who_it_is_also_in_a_browser_with_a_cookie_or_a_token_of_the_proxys(
