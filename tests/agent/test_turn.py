@@ -6,14 +6,28 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.agent import Agent
 from agent.decisions.questions import ask_user
 from agent.events import Event, Logged, TextDelta
-from agent.log import Call, CallEnded, CallStarted, Ended, Entry, MessagesRead, ModelAnswered, Resumed, UserMessage
+from agent.hook import HookContext, Hooks, NoHooks, Point, Ruled, ToolCall
+from agent.log import (
+    ApprovalRequested,
+    Call,
+    CallEnded,
+    CallStarted,
+    Ended,
+    Entry,
+    MessagesRead,
+    ModelAnswered,
+    Resumed,
+    UserMessage,
+)
 from agent.loop.memory_journal import MemoryJournal
 from agent.loop.turn import Turn
 from agent.model import ModelError, Request
@@ -27,7 +41,14 @@ from agent.transcript import Results, SystemNote, transcript
 class Stage:
     """A turn with everything it needs; what happens is kept in `events`."""
 
-    def __init__(self, model: ScriptedModel, *tools: Tool, max_steps: int = 50, entries: Sequence[Entry] = ()) -> None:
+    def __init__(
+        self,
+        model: ScriptedModel,
+        *tools: Tool,
+        max_steps: int = 50,
+        entries: Sequence[Entry] = (),
+        hooks: Hooks | None = None,
+    ) -> None:
         self.model = model
         self.journal = MemoryJournal()
         self.events: list[Event] = []
@@ -37,7 +58,7 @@ class Stage:
             self.journal.entries.extend(entries)
         else:
             self.journal.say("go")
-        agent = Agent(model, MemoryMedia(), Path("."), tools, "Be good.", max_steps)
+        agent = Agent(model, MemoryMedia(), Path("."), tools, "Be good.", max_steps, hooks or NoHooks())
         self.turn = Turn(agent, self.journal, self._emit, id="turn", entries=entries)
 
     async def _emit(self, event: Event) -> None:
@@ -165,6 +186,43 @@ async def test_a_message_cancels_a_reading_call_and_skips_what_has_not_started()
     assert results["write"].outcome == "skipped"
     assert results["write"].text.startswith("Skipped:")
     assert heard_texts(stage.model.requests[1]) == ["go", "stop looking"]
+
+
+class BeforeTools(NoHooks):
+    """Hooks that do this before each call."""
+
+    def __init__(self, what: Callable[[ToolCall], ToolCall]) -> None:
+        self._what = what
+
+    def active(self, point: Point) -> bool:
+        return point == "before_tool"
+
+    async def ask(self, point: Point, context: HookContext, subject: Any) -> tuple[Any, Ruled | None]:
+        return self._what(subject), None
+
+
+async def test_a_message_skips_the_next_call_also_where_a_hook_has_given_the_calls_effects() -> None:
+    writes = Gate()
+    model = ScriptedModel([call("look"), call("double", '{"number": 1}')], "Fine")
+    in_place = BeforeTools(lambda call: replace(call, tool="write", arguments={}))
+    stage = Stage(model, looking(Gate()), double, writing(writes), hooks=in_place)
+    async with stage.playing():
+        await writes.entered.wait()
+        stage.journal.say("wait")
+        writes.open.set()
+    assert [stage.results()[name].outcome for name in ("look", "double")] == ["done", "skipped"]
+
+
+async def test_a_message_that_comes_while_hooks_are_asked_skips_the_calls_and_people_are_not_asked() -> None:
+    def interject(call: ToolCall) -> ToolCall:
+        stage.journal.say("leave it")
+        return call
+
+    needs_approval = replace(writing(Gate()), approval="always")
+    stage = Stage(ScriptedModel([call("write")], "Fine"), needs_approval, hooks=BeforeTools(interject))
+    assert await stage.play() == Ended("completed")
+    assert stage.results()["write"].outcome == "skipped"
+    assert not [entry for entry in stage.journal.entries if isinstance(entry, ApprovalRequested)]
 
 
 async def test_a_message_lets_a_writing_call_finish_and_skips_the_next() -> None:
