@@ -7,10 +7,17 @@ from typing import Any
 
 import pytest
 
+from agent.log import Undelivered, UndeliveredPart
 from channels.channel import Sent, Superseded, Unreachable
+from channels.memory import MemoryChannel
+from channels.message import MessageStatus
+from gateway.outbound.delivery import Delivery
 from gateway.outbound.ledger import ReplyLedger
+from gateway.outbound.moved_chats import MovedChats
+from gateway.outbound.reply_builder import ReplyBuilder
 from gateway.store import Store, turns, workers
 from tests.gateway.notes import SESSION, begin, tell
+from tests.gateway.play import PLACE
 
 
 class SlowOutbox:
@@ -64,3 +71,29 @@ async def test_a_process_that_may_be_dead_to_others_sends_nothing_and_one_whose_
     with pytest.raises(Superseded):
         await ledger.sending("t1")
     assert await store.pieces(turn.id) == ()
+
+
+async def test_a_process_that_may_be_dead_to_others_shows_no_state_of_a_message(store: Store) -> None:
+    channel, may_send = MemoryChannel(), False
+
+    async def undelivered(builder: ReplyBuilder, parts: Undelivered) -> None:
+        raise AssertionError("there is no reply")
+
+    def part_undelivered(reply: str, part: UndeliveredPart) -> None:
+        raise AssertionError("there is no reply")
+
+    async with Delivery(
+        {"memory": channel},
+        store,
+        chats=MovedChats(store, lambda session: None),
+        undelivered=undelivered,
+        part_undelivered=part_undelivered,
+        may_send=lambda: may_send,
+    ) as delivery:
+        delivery.show_status(MessageStatus(PLACE, 1, "m1", "read"))
+        await delivery.settle(20)
+        assert channel.statuses == []
+        may_send = True
+        delivery.show_status(MessageStatus(PLACE, 2, "m2", "read"))
+        await delivery.settle(20)
+    assert [status.id for status in channel.statuses] == [2]

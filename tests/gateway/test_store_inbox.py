@@ -346,6 +346,19 @@ async def test_stopping_withdraws_the_messages_before_the_command_and_no_others(
     assert len((await left_behind(store)).commands) == 1
 
 
+async def test_only_what_waits_in_the_conversation_is_removed_from_its_queue(store: Store) -> None:
+    read, _ = await tell(store, "read"), await begin(store)
+    waits, elsewhere = await tell(store, "waits"), await tell(store, "elsewhere", "other")
+    for row in (read.id, elsewhere.id):
+        assert await store.remove_queued(SESSION, row, "removed") is None
+    changed = await store.remove_queued(SESSION, waits.id, "removed")
+    assert changed is not None
+    assert (changed.id, changed.state) == (waits.id, "withdrawn")
+    assert await store.remove_queued(SESSION, waits.id, "removed") is None
+    assert await states(store) == {"read": "consumed", "waits": "withdrawn"}
+    assert await store.count_waiting("other") == 1
+
+
 async def test_text_that_databases_cannot_store_is_stored_as_far_as_possible(store: Store) -> None:
     broken = message("a\ud800b\0c", sender=Sender("1", "An\udfffn"), files=(FileRef("r", "\ud800.txt"),))
     arrival = await store.accept(broken, SESSION)
