@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.interrupt import cancel_and_wait
+from channels.channel import Lease, Shard
+from channels.message import Deliver, InboundMessage, Receipt
+from gateway.lifecycle.connectors import StoredConnectors
+from gateway.lifecycle.shards import SharedShards
+from gateway.store import Store
 from tests.channels.test_discord_channel import Shelfmark, account
 from tests.channels.test_discord_shards import PACE, places, shards
 from tests.channels.test_telegram_channel import Shelf
 from tests.engines import TEMPLATE, engines
+from tests.gateway.play import until
 from tests.gateway.stage import gateway
 from tests.gateway.test_connectors import Office, Worker
 from tests.gateway.test_discord_chat import SETTINGS
@@ -223,3 +230,31 @@ async def test_one_process_goes_on_with_all_its_sessions_after_a_restart(tmp_pat
                 await room.until(lambda room: room.texts == ["Noted.", "Noted."])
         assert (len(discord.gateway.identifies), len(discord.gateway.resumes)) == (3, 3)
         assert len(discord.called("PUT /applications/*/commands")) == 1
+
+
+async def test_a_connection_that_another_worker_has_asked_for_is_left_to_that_one(store: Store) -> None:
+    connectors = StoredConnectors(store, interval=0.01)
+    listening: set[int] = set()
+
+    async def listen(shard: Shard, lease: Lease, deliver: Deliver) -> None:
+        listening.add(shard.number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            listening.discard(shard.number)
+
+    async def deliver(message: InboundMessage) -> Receipt | None:
+        raise AssertionError("nobody writes")
+
+    running = asyncio.create_task(SharedShards("discord:1", connectors).listen(2, listen, deliver))
+    try:
+        await until(lambda: listening == {0, 1})
+        connectors.give_up("discord:1:1/2")
+        await until(lambda: listening == {0})
+        for _ in range(20):
+            connectors.look()
+            await store.lease_holders("discord:1")
+        assert listening == {0}
+        assert await store.lease_holders("discord:1") == {"discord:1:0/2": store.worker}
+    finally:
+        await cancel_and_wait(running)
