@@ -624,6 +624,16 @@ async def test_conversations_are_listed_switched_and_begun(me: Visit):
     await expect(me.find("message")).to_have_text(re.compile("The second one"))
 
 
+async def test_a_command_whose_effect_is_shown_is_no_message(me: Visit):
+    await me.find("text").fill("/stop all")
+    await me.find("text").press("Enter")
+    await me.gateway.hear(lambda heard: (heard.command, heard.text) == ("stop", "all"))
+    await expect(me.find("message")).to_have_count(0)
+    await me.page.reload()
+    await me.connected()
+    await expect(me.find("message")).to_have_count(0)
+
+
 async def test_new_begins_another_conversation_and_the_one_before_goes_on_when_it_is_opened(me: Visit):
     await me.write("Paint the shed")
     await me.gateway.say("c1", "r1", CallSegment("1.1", "shell", "sleep 99", "running"))

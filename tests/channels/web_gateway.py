@@ -91,7 +91,7 @@ class Gateway:
             self._tell(chat, events.MessageAccepted(conversation=HOME + chat, message=written))
         async with self._arrived:
             self._arrived.notify_all()
-        return Receipt(number, refused=self.refuse)
+        return Receipt(number, refused=self.refuse, command="" if self.refuse else message.command or "")
 
     async def _person_message(self, number: int, message: InboundMessage) -> events.PersonMessage:
         files = [await self.media.put(await self.channel.fetch(file), file.name) for file in message.files]
@@ -301,6 +301,7 @@ def _api(gateway: Gateway, upload_limit: int, newest: int) -> FastAPI:
             duplicate=receipt.duplicate,
             run=None,
             conflicts=[],
+            command=receipt.command or None,
         )
 
     @routes.get("/conversations/{id}/files/{hash}/{name}")

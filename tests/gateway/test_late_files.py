@@ -76,9 +76,9 @@ async def test_words_pass_a_picture_that_hangs(tmp_path: Path) -> None:
         await play.say("go")
         await play.reply("Well", done=False)
         await play.deliver(inbound("look", files=(PHOTO,)))
-        await play.say("STOP")
+        await play.say("NOT THAT")
         await play.reply("I stop", done=False)
-        assert heard(model) == [("go", "", []), ("STOP", "", [])]
+        assert heard(model) == [("go", "", []), ("NOT THAT", "", [])]
         channel.given["photo"].set()
         await play.reply("A photo.")
         await play.until_idle()

@@ -87,7 +87,7 @@ async def test_calls_of_two_servers_that_wait_are_skipped_by_an_interjection(
         await ready(ann)
         await ann.say("wait, then change things")
         await ann.sees(lambda replies: "25%: waiting" in shown(replies[-1]))
-        await ann.say("stop that")
+        await ann.say("leave it")
         await ann.sees(lambda replies: replies[-1]["done"] and "Stopped." in shown(replies[-1]))
     assert calls(tmp_path) == ["wait began", "wait cancelled"]
     results = list(asked(models, "big")[-1].results.values())

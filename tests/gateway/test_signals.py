@@ -146,7 +146,7 @@ async def test_a_message_that_a_running_turn_reads_counts_as_steering(tmp_path: 
     async with measured(tmp_path, model) as watched:
         await watched.play.say("go")
         await watched.play.reply("I will", done=False)
-        await watched.play.say("stop that")
+        await watched.play.say("leave it")
         await watched.play.reply("Yes.")
         assert watched.value("queue_wait_seconds_count", channel="memory") == 1
         assert watched.value("steering_seconds_count", channel="memory") == 1
