@@ -133,6 +133,46 @@ async def test_a_link_that_is_opened_at_any_workers_signs_in_all(
             assert "signed in" not in (await owner.asks("/mcp")).replace("nobody is signed in", "")
 
 
+async def test_who_enters_a_code_on_another_device_is_signed_in_at_all_workers(
+    tmp_path: Path, api: BotApi, models: ModelServer, private: str, authority: AuthorizationServer
+) -> None:
+    models.respond(whoami)
+    authority.devices = authority.revokes = True
+    settings = behind_a_load_balancer(tmp_path, api, models, settings_of(private))
+    settings.write_text(settings.read_text().replace(f'url = "{PUBLIC}"', ""))
+    database = tmp_path / "interject.db"
+    async with asyncio.timeout(120), two_sites(settings) as sites, people(sites) as owners:
+        ann = api.private(7, "Ann")
+        old = await code_in(ann, "/mcp login private")
+        newest = await code_in(ann, "/mcp login private")
+        await ann.hear("a newer link was sent")
+        authority.enter(old, "bob")
+        authority.enter(newest, "ann")
+        await ann.hear("You are signed in")
+        for owner in owners:
+            await is_answered(owner, "who am I?", "you are ann")
+        assert engines.sql(database, "SELECT count(*) FROM mcp_accounts") == [(1,)]
+        assert engines.sql(database, "SELECT count(*) FROM mcp_sign_ins") == [(0,)], "nothing waits any more"
+        authority.expire()
+        both = await asyncio.gather(*(_whoami(site, number) for number, site in enumerate(sites)))
+        assert ["you are ann" in each for each in both] == [True, True]
+        assert authority.refreshed == 1
+        await ann.say("/mcp logout private")
+        await ann.hear("the access there is ended")
+    assert engines.sql(database, "SELECT * FROM mcp_accounts") == []
+    assert not any((tmp_path / home / "mcp-tokens").exists() for home in "ab")
+
+
+async def code_in(chat: Chat, words: str) -> str:
+    """The code that the next message has."""
+    count = len(chat.texts)
+    await chat.say(words)
+    await chat.until(lambda chat: any("the code" in text for text in chat.texts[count:]))
+    found = next(re.search(r"the code (\w+-\w+)", text) for text in chat.texts[count:] if "the code" in text)
+    assert found is not None
+    return found[1]
+
+
 async def test_who_signs_in_on_the_command_line_signs_in_all_workers(
     tmp_path: Path, api: BotApi, models: ModelServer, private: str, authority: AuthorizationServer
 ) -> None:
