@@ -7,16 +7,17 @@ import asyncio
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
 from agent.interrupt import cancel_and_wait
 from agent.model import Request
 from channels.address import Address, Sender
+from gateway.lifecycle.retry import until_reached
 from gateway.lifecycle.supervision import supervised
 from gateway.outbound.wording import dollars
 from gateway.sessions import is_child
@@ -24,6 +25,8 @@ from gateway.store.errors import StoreError
 from gateway.store.records import Exceeded, SpendingCaps, Turn, UsageTotals
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 EVERYBODY = ""
 
@@ -294,17 +297,22 @@ class TurnBudget:
         return limit
 
     async def _reserve(self, request: Request, extensions: int) -> tuple[str | None, Reservation | None]:
-        return await self._budgets.reserve(
-            self._limits, self._turn, self._person, self._model, request, extensions, self._task
+        return await self._until_reached(
+            lambda: self._budgets.reserve(
+                self._limits, self._turn, self._person, self._model, request, extensions, self._task
+            )
         )
+
+    async def _until_reached(self, reserve: Callable[[], Awaitable[T]]) -> T:
+        return await until_reached(reserve, f"turn {self._turn}")
 
     def release(self) -> None:
         self._release(self._held)
         self._held = None
 
     async def reserve_call(self, call_id: str, cost: float, extensions: int) -> str | None:
-        limit, self._held_for[call_id] = await self._budgets.reserve_cost(
-            self._limits, self._turn, self._person, cost, extensions
+        limit, self._held_for[call_id] = await self._until_reached(
+            lambda: self._budgets.reserve_cost(self._limits, self._turn, self._person, cost, extensions)
         )
         return limit
 

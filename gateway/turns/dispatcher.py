@@ -24,7 +24,7 @@ from channels.channel import Sent
 from channels.message import MessageState, MessageStatus
 from gateway.bus import Bus, MessagesChanged, TurnEnded, TurnParked, TurnProgress, TurnStarted
 from gateway.lifecycle.fair_slots import fairest
-from gateway.lifecycle.retry import retry_until_stored
+from gateway.lifecycle.retry import retry_until_stored, until_reached
 from gateway.log_context import About, work_is_about
 from gateway.observations import Observations
 from gateway.outbound.channel_replies import ChannelReplies
@@ -501,11 +501,10 @@ class Dispatcher:
     async def _play(self, active: ActiveTurn, record: records.Turn, reply: ReplyBuilder) -> tuple[Entry, ...]:
         """Runs the turn; returns its log."""
         if len(record.entries) > 1:
-            await self._resume(active, record, reply)
+            await until_reached(lambda: self._resume(active, record, reply), f"turn {record.id}")
         if record.stop is not None:
             active.stop_before, active.stop_reason, active.stop_of = sys.maxsize, record.stop, None
-        past = await self._past(record)
-        agent, turn_context = await self._environment.prepare(record)
+        past, agent, turn_context = await until_reached(lambda: self._prepare(record), f"turn {record.id}")
         if record.kind == "aside":
             turn_context = replace(turn_context, text_only_notice=SIDE_QUESTION_NOTICE)
 
@@ -526,6 +525,10 @@ class Dispatcher:
         self._stop_if_covered(active)
         await turn.run()
         return turn.entries
+
+    async def _prepare(self, record: records.Turn) -> tuple[Sequence[RenderedTurn], Agent, TurnContext]:
+        """The past turns, the agent and its context. Raises `StoreError`."""
+        return await self._past(record), *await self._environment.prepare(record)
 
     async def _past(self, record: records.Turn) -> Sequence[RenderedTurn]:
         """The past turns; for a side question, the running turn too."""

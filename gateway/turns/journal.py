@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,16 +10,12 @@ from typing import Protocol, TypeVar, assert_never
 
 from agent.journal import JournalError
 from agent.log import ApprovalDecided, Ended, Entry, InputEnded, MessagesRead, ModelAnswered
-from gateway.store.errors import StoreError, StoreUnreachable
+from gateway.lifecycle.retry import until_reached
+from gateway.store.errors import StoreError
 from gateway.store.records import AuditEvent, Busy, Turn
 from gateway.turns.audited_calls import AuditedCalls
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
-
-UNREACHABLE_PAUSE = 0.5
-"""Seconds between attempts to reach the database."""
 
 ARRIVAL_TIMEOUT = 15.0
 """Seconds that a turn waits for a message whose files are being fetched. That ends earlier by itself."""
@@ -145,14 +140,7 @@ class TurnJournal:
 
     async def _stored(self, write: Callable[[], Awaitable[T]]) -> T:
         """Waits while the database cannot be reached. Raises `TurnLost` and `JournalError`."""
-        is_told = False
-        while True:
-            try:
-                return await write()
-            except StoreUnreachable as error:
-                if not is_told:
-                    log.warning("turn %s waits for the database: %s", self._turn.id, error)
-                    is_told = True
-                await asyncio.sleep(UNREACHABLE_PAUSE)
-            except StoreError as error:
-                raise JournalError(str(error)) from error
+        try:
+            return await until_reached(write, f"turn {self._turn.id}")
+        except StoreError as error:
+            raise JournalError(str(error)) from error

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
 from agent.interrupt import cancel_and_wait
 from agent.journal import TurnLost
 from agent.log import CallStarted, Resumed
-from gateway.store.errors import StoreUnreachable
+from gateway.lifecycle.retry import until_reached
 from gateway.store.records import SavedWorkspace, Turn, WorkspaceChange
 from gateway.workspaces.local_state import Mark
 from gateway.workspaces.sync import ERRORS, NotSaved, WorkspaceSync, reason_of
@@ -22,9 +21,6 @@ T = TypeVar("T")
 
 SAVED_WITHIN = 300.0
 """Seconds for saving what a call in the background has changed."""
-
-UNREACHABLE_PAUSE = 0.5
-"""Seconds between attempts to reach the database."""
 
 NOT_BROUGHT = (
     "The workspace cannot be brought to its newest version at the moment ({reason}): files may be missing or old here."
@@ -62,7 +58,7 @@ class TurnWorkspace:
         entries = self._record.entries
         try:
             mark = await asyncio.to_thread(self._sync.states.mark, self._key)
-            brought = await _until_reached(lambda: self._sync.bring(self._key))
+            brought = await until_reached(lambda: self._sync.bring(self._key), f"the workspace {self._key}")
         except ERRORS as error:
             log.warning("the workspace %s cannot be brought to its newest version: %s", self._key, error)
             self._notes.append(NOT_BROUGHT.format(reason=reason_of(error)))
@@ -107,7 +103,9 @@ class TurnWorkspace:
         while self._unsaved and self._lost is None:
             self._unsaved = False
             try:
-                self._notes += await _until_reached(lambda: self._sync.save(self._key, self._commit))
+                self._notes += await until_reached(
+                    lambda: self._sync.save(self._key, self._commit), f"the workspace {self._key}"
+                )
             except TurnLost as error:
                 self._lost = error
             except (*ERRORS, NotSaved) as error:
@@ -148,7 +146,7 @@ async def save_after_call(sync: WorkspaceSync, key: str, session: str, row: int)
     commit = partial(sync.store.save_of_call, session, row)
     try:
         async with asyncio.timeout(SAVED_WITHIN):
-            return await _until_reached(lambda: sync.save(key, commit))
+            return await until_reached(lambda: sync.save(key, commit), f"the workspace {key}")
     except TimeoutError:
         reason = TOO_SLOW
     except TurnLost:
@@ -157,13 +155,3 @@ async def save_after_call(sync: WorkspaceSync, key: str, session: str, row: int)
         reason = reason_of(error)
     log.warning("the workspace %s cannot be saved: %s", key, reason)
     return (NOT_SAVED.format(reason=reason, host=sync.host),)
-
-
-async def _until_reached(work: Callable[[], Awaitable[T]]) -> T:
-    """Waits while the database cannot be reached."""
-    while True:
-        try:
-            return await work()
-        except StoreUnreachable as error:
-            log.info("a workspace waits for the database: %s", error)
-            await asyncio.sleep(UNREACHABLE_PAUSE)
