@@ -16,6 +16,7 @@ from agent.media import FileTooLarge, MediaError, MediaMissing
 from channels.channel import NotStored
 from channels.runs import UnknownRun, WrongResults
 from gateway.api.waiting import ClientGone
+from gateway.media import DatabaseUnavailable
 from gateway.store.errors import StoreError
 
 MEDIA_TYPE = "application/problem+json"
@@ -89,6 +90,7 @@ def answer_problems(api: FastAPI) -> None:
     answer(ClientGone, lambda error: Problem(499, "client_gone", "The client has gone."))
     answer(NotStored, lambda error: Problem(503, "not_stored", str(error), retry_after=5))
     answer(StoreError, lambda error: Problem(503, "store_failed", str(error), retry_after=5))
+    answer(DatabaseUnavailable, lambda error: Problem(503, "store_failed", str(error), retry_after=5))
     answer(MediaMissing, lambda error: Problem(404, "file_not_found", str(error)))
     answer(FileTooLarge, lambda error: Problem(413, "file_too_large", str(error)))
     answer(MediaError, lambda error: Problem(507, "file_not_stored", str(error)))

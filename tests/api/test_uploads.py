@@ -166,6 +166,23 @@ async def test_the_files_of_a_message_are_there_before_it_can_be_read(
         assert (await control.client.get(URL)).content == WORDS
 
 
+async def test_while_the_database_takes_no_files_a_program_is_told_to_try_again(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    database = tmp_path / "home" / "interject.db"
+    form, files = {"client_id": "message-1", "text": "read"}, [("files", ("a.txt", WORDS))]
+    async with control_api(tmp_path, api, models) as control:
+        engines.refuse(database, "media")
+        alone = await control.client.post(FILES, content=WORDS, params={"name": "a.txt"})
+        with_message = await control.client.post(MESSAGES, data=form, files=files)
+        for refused in (alone, with_message):
+            assert (refused.status_code, refused.json()["code"]) == (503, "store_failed"), refused.text
+            assert refused.headers["Retry-After"] == "5"
+        engines.allow(database, "media")
+        again = await control.client.post(FILES, content=WORDS, params={"name": "a.txt"})
+        assert again.status_code == 201, again.text
+
+
 async def test_the_files_of_a_message_that_was_refused_can_be_sent_again(
     tmp_path: Path, models: ModelServer, api: BotApi
 ) -> None:

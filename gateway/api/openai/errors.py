@@ -15,6 +15,7 @@ from channels.channel import NotStored
 from channels.runs import UnknownRun, WrongResults
 from channels.web.parse import BadPost
 from gateway.api.problems import INTERNAL, Problem
+from gateway.media import DatabaseUnavailable
 from gateway.store.errors import StoreError
 
 
@@ -52,6 +53,7 @@ def answer_errors(api: FastAPI) -> None:
     answer(WrongResults, 400, "wrong_tool_results")
     answer(NotStored, 503, "not_stored")
     answer(StoreError, 503, "store_failed")
+    answer(DatabaseUnavailable, 503, "store_failed")
     answer(FileTooLarge, 413, "file_too_large")
     answer(MediaError, 507, "file_not_stored")
     answer_as(Exception, lambda _: response(500, "internal_error", INTERNAL))
