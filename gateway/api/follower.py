@@ -315,6 +315,12 @@ class Follower:
                 async with asyncio.timeout(CHECK_SECONDS):
                     await self._over.wait()
             self._broadcast.expire()
+            self._forget_unwatched()
+
+    def _forget_unwatched(self) -> None:
+        """What is not told of a turn is not known of it either; whoever watches it later begins with its log."""
+        for live in [each for each in self._live.values() if not self._is_followed(each.session)]:
+            self._forget(live.turn)
 
     def _lose(self) -> None:
         self._live.clear()

@@ -7,15 +7,34 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pytest
 
+from gateway.api import follower
+from gateway.api.broadcast import Broadcast
 from gateway.api.events import adapter, types
 from gateway.assembly.build import Built
 from gateway.bus import TurnParked, TurnStarted
 from tests.api.conftest import Api, control_api
 from tests.api.streams import Stream, watching
+from tests.gateway.play import until
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.telegram import BotApi
+
+WAITING = '''\
+import asyncio
+from pathlib import Path
+
+from interject import ToolContext, tool
+
+
+@tool(effect="write")
+async def wait_for(context: ToolContext, file: str) -> str:
+    """Waits until the file is there."""
+    while not Path(file).exists():
+        await asyncio.sleep(0.01)
+    return "It is there."
+'''
 
 ASKING = """
 [tools.shell]
@@ -113,6 +132,48 @@ async def test_a_client_that_comes_back_takes_up_where_it_was(tmp_path: Path, mo
     assert after.types[0] == "ping"
     numbers = [int(event.id.partition("-")[2]) for event in (*before.events, *after.events[1:])]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_who_comes_back_late_is_told_of_calls_that_were_asked_for_meanwhile(
+    tmp_path: Path, models: ModelServer, api: BotApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broadcasts: list[Broadcast] = []
+
+    def made() -> Broadcast:
+        broadcasts.append(Broadcast(warm_seconds=0))
+        return broadcasts[-1]
+
+    monkeypatch.setattr(follower, "Broadcast", made)
+    monkeypatch.setattr(follower, "CHECK_SECONDS", 0.01)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "waiting.py").write_text(WAITING)
+    first, second = tmp_path / "first", tmp_path / "second"
+    calls = [Call("wait_for", {"file": str(file)}) for file in (first, second)]
+    models.script(Say("Hello."), Say("Hello."), [Say(["Look", Pause(), "ing."]), *calls], Say("Done."))
+    async with control_api(tmp_path, api, models) as control:
+        ann, ben = api.private(7, "Ann"), api.private(8, "Ben")
+        await ben.say("hi")
+        await ben.hear("Hello.")
+        bens = await the_conversation(control)
+        await ann.say("hi")
+        await ann.hear("Hello.")
+        anns = await the_conversation(control)
+        async with watching(control.client, bens):
+            async with watching(control.client, anns) as stream:
+                await ann.say("wait")
+                await stream.until("reply", "reply.changed", where=lambda data: "Look" in str(data))
+            (turn,) = control.built.gateway.dispatcher.running()
+            await until(lambda: not any(each.is_watched(turn.session) for each in broadcasts))
+            models.release()
+            await ann.hear("Looking.")
+            async with watching(control.client, anns) as stream:
+                first.touch()
+                ended = await stream.until("tool.ended")
+                started = await stream.until("tool.started")
+                second.touch()
+                await stream.until("run.ended")
+    assert ended.data["name"] == started.data["name"] == "wait_for"
+    assert str(second) in started.data["arguments"]
 
 
 async def test_an_id_of_an_earlier_process_begins_anew(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
