@@ -8,6 +8,7 @@ from functools import partial
 
 from agent.agent import Agent
 from agent.context.context_files import with_texts
+from agent.context.date import date_line
 from agent.hook import HookContext
 from agent.log import Entry
 from agent.toolset import Combined, ForPerson
@@ -84,7 +85,7 @@ class TurnEnvironment:
             for other, its in others.items()
         }
         agent, context = self._background.prepare(record, task, agent, context, delegates, turn_cost)
-        texts = [*await self._files.texts(agent, skills), await self._topics.of(address)]
+        texts = [*await self._files.texts(agent, skills), await self._topics.of(address), date_line(record.started_at)]
         agent = replace(agent, instructions=with_texts(agent.instructions, texts))
         # A delegated task may ask for a model of its own.
         model = roles.model(level, context.model, default_model)
