@@ -19,6 +19,7 @@ from agent.hook import HookContext
 from agent.log import InputEnded, InputKind, Usage
 from agent.media import Attachment, MediaStore
 from agent.model import Answer, Request, ToolSpec
+from agent.schedules import NoSchedules, Schedules
 from agent.tool_result import ToolResult
 
 Effect = Literal["read", "write", "external"]
@@ -76,7 +77,7 @@ class ToolContext:
     tool's own, if it has a model for them. `tools` are all those that the turn may call. `asked_by` is where the turn
     is, and who began it; `others_wrote`: it has read messages of other people, too. `ask_model` asks the turn's model,
     at the turn's expense, while the call runs, and `ask_person` the person who began the turn. `in_group`: other people
-    read what they are asked.
+    read what they are asked. `schedules` are the scheduled tasks of the conversation.
     """
 
     workspace: Path
@@ -93,6 +94,7 @@ class ToolContext:
     ask_model: AskModel = _no_model
     ask_person: AskPerson = _nobody
     in_group: bool = False
+    schedules: Schedules = field(default_factory=NoSchedules)
 
 
 @dataclass(frozen=True, slots=True)

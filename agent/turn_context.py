@@ -8,6 +8,7 @@ from agent.background import Background, NoBackground
 from agent.budget import Budget, NoBudget
 from agent.hook import HookContext
 from agent.model import Reasoning
+from agent.schedules import NoSchedules, Schedules
 from agent.workspace_changes import PlainWorkspace, WorkspaceChanges
 
 
@@ -29,3 +30,4 @@ class TurnContext:
     budget: Budget = field(default_factory=NoBudget)
     background: Background = field(default_factory=NoBackground)
     workspace: WorkspaceChanges = field(default_factory=PlainWorkspace)
+    schedules: Schedules = field(default_factory=NoSchedules)

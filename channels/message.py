@@ -80,6 +80,8 @@ class InboundMessage:
     `digest`, of a program's message, tells another message under the same event id from a redelivery.
     `is_update`: an edit by the platform, in which nobody said anything (a preview, a new position). It completes a
     message that waits or is worked on, and steers nothing.
+    `most_rights`, of a scheduled task, is the level that its sender had when it was scheduled: the message has no
+    higher one, and does not count as one that the sender writes now.
     """
 
     event_id: str
@@ -107,6 +109,7 @@ class InboundMessage:
     busy: BusyMode | None = None
     literal: bool = False
     digest: str | None = None
+    most_rights: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ ToolName = Literal[
     "todos",
     "delegate",
     "background",
+    "schedule",
     "run_python",
     "generate_image",
     "web_search",

@@ -43,6 +43,8 @@ from gateway.inbound.refusals import Refusals
 from gateway.inbound.reload_command import ReloadCommand
 from gateway.inbound.revocations import Revocations
 from gateway.inbound.role_changes import RoleChanges
+from gateway.inbound.schedule_commands import ScheduleCommands
+from gateway.inbound.scheduled_messages import ScheduledMessages
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import TaskCommands
 from gateway.inbound.trace_command import TraceCommand
@@ -78,6 +80,7 @@ from gateway.turns.roles import Roles
 from gateway.turns.run_waits import RunWaits
 from gateway.turns.running import RunningTurns
 from gateway.turns.runs import RunReports
+from gateway.turns.schedules import ScheduledTasks
 from gateway.turns.titles import Titles
 from gateway.turns.topics import Topics
 from gateway.turns.typing import show_typing
@@ -256,6 +259,8 @@ class Gateway:
         )
         self._budgets = budgets = Budgets(store, options.spending, estimate, shared=store if store.is_shared else None)
         self._topics = Topics(self.channels, options.topics)
+        self.schedules = ScheduledTasks(store)
+        self._scheduled_messages = ScheduledMessages(store, self.channels, self.deliver, self.schedules.changed)
         self.dispatcher = Dispatcher(
             store,
             self.bus,
@@ -271,6 +276,7 @@ class Gateway:
                 lambda: access.roles,
                 files,
                 self._topics,
+                self.schedules,
                 mcp.prepare,
             ),
             max_running=options.max_running_turns,
@@ -318,6 +324,7 @@ class Gateway:
             AccessCommands(store, access, self.access_changes),
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self.stored_replies),
+            ScheduleCommands(self.schedules, access),
             ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store, agents),
             TraceCommand(store, access),
@@ -498,6 +505,7 @@ class Gateway:
             group.create_task(supervised(self._follow_configuration))
             group.create_task(supervised(self._role_changes.watch))
             group.create_task(supervised(self.deletion.watch))
+            group.create_task(supervised(self._scheduled_messages.run))
             if self.store.is_shared:
                 group.create_task(supervised(partial(self._histories.follow, self.bus)))
                 group.create_task(supervised(self._follow_room))

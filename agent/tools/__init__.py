@@ -24,6 +24,7 @@ ToolName = Literal[
     "todos",
     "delegate",
     "background",
+    "schedule",
     "run_python",
     "generate_image",
     "web_search",
@@ -110,6 +111,10 @@ def _load(name: ToolName) -> Tool:
             from agent.tools.background import background
 
             return background
+        case "schedule":
+            from agent.tools.schedule import schedule
+
+            return schedule
         case "run_python":
             from agent.tools.run_python import run_python
 

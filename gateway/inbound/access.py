@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal, Protocol
 
@@ -139,6 +139,10 @@ class AccessCheck:
     named_level: int = 0
     gate: Gate | None = None
     speaker: Speaker = "person"
+
+    def with_at_most(self, level: int) -> AccessCheck:
+        """The same with no higher level than this."""
+        return replace(self, level=min(self.level, level), named_level=min(self.named_level, level))
 
 
 class AccessPolicy:

@@ -20,6 +20,7 @@ from gateway.inbound.logins import END, Logins
 from gateway.inbound.logins import NAME as LOGIN
 from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.reload_command import ReloadCommand
+from gateway.inbound.schedule_commands import CANCEL, ScheduleCommands
 from gateway.inbound.skill_commands import SkillCommands
 from gateway.inbound.task_commands import ALL, CLEAN, TaskCommands
 from gateway.inbound.trace_command import NAME as TRACE
@@ -87,6 +88,7 @@ class Commands:
         access: AccessCommands,
         data: DataCommands,
         delivery: DeliveryCommands,
+        schedules: ScheduleCommands,
         context: ContextCommands,
         how: HowCommand,
         trace: TraceCommand,
@@ -118,6 +120,7 @@ class Commands:
             "prompts": _Entry("list the prompts of MCP servers, each of which is a command too", prompts.list),
             "mcp": _Entry("list the MCP servers; sign in or out at one", mcp, "login | logout NAME"),
             LOGIN: _Entry("sign in to the web server; with `end`, sign out there", logins.login, END),
+            "schedules": _Entry("list the scheduled tasks; cancel one", schedules.schedules, f"{CANCEL} NAME"),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),

@@ -173,6 +173,8 @@ class Receiver:
         message, busy = _for_one_message(about_answered_message(message))
         if access is Access.ADMITTED:
             message = self._commands.as_message(message, checked.level)
+        if message.most_rights is not None:
+            checked = checked.with_at_most(message.most_rights)
         message = replace(message, sender=replace(message.sender, level=checked.level))
         options = self._options(message, checked, busy)
         arrival = await self._take(message, access, options)
@@ -429,7 +431,7 @@ def _is_unlimited(message: InboundMessage) -> bool:
     """Whether it is taken however many messages its sender has sent."""
     if message.kind == "command":
         return is_unlimited(message.command or "")
-    return message.kind == "withdrawn" or message.is_update
+    return message.kind == "withdrawn" or message.is_update or message.most_rights is not None
 
 
 def _has_read(turn: records.Turn, row: int) -> bool:

@@ -15,6 +15,7 @@ from agent.log import CallEnded, Entry, ModelAnswered, Notice, dump
 from agent.media import Attachment, MediaError
 from gateway.store.export import ExportedConversation, ExportedMessage
 from gateway.store.records import Turn
+from gateway.store.schedules import Schedule
 
 ABOUT = """\
 An export of conversations with this bot.
@@ -23,7 +24,7 @@ Each folder is one conversation:
 
 - conversation.md: what was written, to read
 - messages.jsonl: the same as data, one JSON object per line: people's messages, and the bot's turns with every entry of
-  their logs (answers, tool calls with arguments and results, decisions)
+  their logs (answers, tool calls with arguments and results, decisions), and scheduled tasks
 - files/: pictures and files that were sent or made
 """
 
@@ -77,6 +78,8 @@ def _lines(each: ExportedConversation, names: dict[str, str]) -> Iterator[tuple[
         yield (message.at, 0), _message_line(message, names)
     for turn in each.turns:
         yield (turn.started_at, 1), _turn_line(turn)
+    for schedule in each.schedules:
+        yield (schedule.created_at, 2), _schedule_line(schedule)
 
 
 def _message_line(message: ExportedMessage, names: dict[str, str]) -> dict[str, Any]:
@@ -105,6 +108,20 @@ def _turn_line(turn: Turn) -> dict[str, Any]:
         "began_by": {"id": turn.principal.id, "name": turn.principal.name},
         "conversation": turn.session,
         "entries": [json.loads(dump(entry)) for entry in turn.entries],
+    }
+
+
+def _schedule_line(schedule: Schedule) -> dict[str, Any]:
+    task = schedule.task
+    return {
+        "kind": "schedule",
+        "id": schedule.id,
+        "at": schedule.created_at.isoformat(),
+        "owner": {"id": schedule.owner.id, "name": schedule.owner.name},
+        "task": task.task,
+        "due": task.due.isoformat(),
+        "cron": task.timing.cron,
+        "timezone": task.timing.zone,
     }
 
 

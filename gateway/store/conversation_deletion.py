@@ -20,6 +20,7 @@ from gateway.store.schema import (
     login_links,
     media_uses,
     outbox,
+    schedules,
     sessions,
     turn_log,
     turns,
@@ -72,6 +73,7 @@ def delete_conversation(
     _forget_costs_of(connection, session, today)
     forget_audit(connection, audit.c.session == session)
     connection.execute(delete(login_links).where(login_links.c.session == session))
+    connection.execute(delete(schedules).where(schedules.c.session == session, schedules.c.created_at < since))
     if upto is None:
         connection.execute(delete(sessions).where(sessions.c.key == session))
     else:
@@ -157,7 +159,8 @@ def delete_older_in(
     row = connection.execute(select(sessions.c.last_at).where(sessions.c.key == session)).one()
     open_rows = connection.execute(select(inbox.c.id).where(inbox.c.session == session, is_waiting).limit(1)).first()
     running = connection.execute(select(turns.c.id).where(turns.c.session == session, is_running).limit(1)).first()
-    if row.last_at < before and open_rows is None and running is None:
+    scheduled = connection.execute(select(schedules.c.id).where(schedules.c.session == session).limit(1)).first()
+    if row.last_at < before and open_rows is None and running is None and scheduled is None:
         delete_conversation(connection, deleted, session, None, today, before)
         return
     busy_turns = select(work.c.turn).where(work.c.session == session, work.c.state == "running")

@@ -12,9 +12,11 @@ from sqlalchemy import Connection, and_, func, or_, select
 from agent.log import ApprovalRequested, CallStarted, Entry, MessagesRead, Resumed, Spent
 from agent.media import Attachment
 from channels.address import Address
+from gateway.store import schedules
 from gateway.store.encoding import address_from_json, attachments_from_json, attachments_of
 from gateway.store.reading import turns_from
 from gateway.store.records import RowState, Turn
+from gateway.store.schedules import Schedule
 from gateway.store.schema import inbox, media, media_uses, sessions, turn_log, turns
 
 
@@ -40,6 +42,7 @@ class ExportedConversation:
     title: str
     messages: tuple[ExportedMessage, ...]
     turns: tuple[Turn, ...]
+    schedules: tuple[Schedule, ...]
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
@@ -72,7 +75,12 @@ def conversation(connection: Connection, session: str, person: str | None = None
         return None
     address = address_from_json(row.address)
     whole = ExportedConversation(
-        session, address, row.title or "", _messages(connection, session), _turns(connection, session)
+        session,
+        address,
+        row.title or "",
+        _messages(connection, session),
+        _turns(connection, session),
+        schedules.of_session(connection, session),
     )
     channel, _, sender = (person or "").partition(":")
     if person is None or (address.kind == "direct" and address.channel == channel):
@@ -180,6 +188,7 @@ def _of_person(whole: ExportedConversation, sender: str) -> ExportedConversation
     return replace(
         whole,
         messages=messages,
+        schedules=tuple(each for each in whole.schedules if each.owner.id == sender),
         turns=tuple(replace(turn, entries=tuple(_only(own, entry) for entry in turn.entries)) for turn in began),
     )
 

@@ -12,7 +12,19 @@ from gateway.sessions import session_key
 from gateway.store import audit as audit_log
 from gateway.store.encoding import address_to_json
 from gateway.store.records import AuditEvent, ChatMove
-from gateway.store.schema import audit, inbox, is_running, is_waiting, moves, sessions, turns, uploads, usage, work
+from gateway.store.schema import (
+    audit,
+    inbox,
+    is_running,
+    is_waiting,
+    moves,
+    schedules,
+    sessions,
+    turns,
+    uploads,
+    usage,
+    work,
+)
 from gateway.store.upsert import insert
 
 HIDDEN = -1
@@ -99,6 +111,8 @@ def merge(connection: Connection, new: Address, old: Address) -> bool:
         connection.execute(update(table).where(table.c.session == source).values(values))
     for table in (usage, audit):
         connection.execute(update(table).where(table.c.session == source).values(session=target))
+    moved_tasks = update(schedules).where(schedules.c.session == source)
+    connection.execute(moved_tasks.values(session=target, address=address))
     known_files = select(uploads.c.hash).where(uploads.c.session == target)
     connection.execute(delete(uploads).where(uploads.c.session == source, uploads.c.hash.in_(known_files)))
     connection.execute(update(uploads).where(uploads.c.session == source).values(session=target))

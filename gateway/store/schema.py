@@ -529,6 +529,30 @@ message_counts = Table(
 )
 """How many messages several workers have taken from a person lately, where there is a limit."""
 
+schedules = Table(
+    "schedules",
+    metadata,
+    # Its name for people, too.
+    Column("id", String(16), primary_key=True),
+    Column("session", SafeText, nullable=False),
+    Column("channel", SafeText, nullable=False),
+    Column("address", Json, nullable=False),
+    # Who has the task done, with the rights of when it was scheduled.
+    Column("sender_id", SafeText, nullable=False),
+    Column("sender", Json, nullable=False),
+    Column("task", SafeText, nullable=False),
+    # "" for a task that is done once.
+    Column("cron", SafeText, nullable=False),
+    Column("zone", String(64), nullable=False),
+    Column("due", Timestamp, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+    # The call or request that has scheduled it: it is carried out once.
+    Column("made_by", SafeText, nullable=False, unique=True),
+    Index("ix_schedules_due", "due"),
+    Index("ix_schedules_session", "session"),
+)
+"""Tasks that the agent does at a time."""
+
 workspaces = Table(
     "workspaces",
     metadata,

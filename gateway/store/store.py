@@ -53,6 +53,7 @@ from gateway.store import (
     reservations,
     revocation,
     runs,
+    schedules,
     sessions,
     shared_secrets,
     slots,
@@ -399,6 +400,16 @@ class Store:
     delete_workspace = writes(workspaces.delete_workspace, apart("workspaces"))
     deleted_workspaces = writes(workspaces.deleted_workspaces, apart("workspaces"))
     is_workspace_deleted = writes(workspaces.is_workspace_deleted, apart("workspaces"))
+
+    # Scheduled tasks
+    add_schedule = writes(schedules.add, by_session)
+    schedules_of = writes(schedules.of_session, apart("schedules"))
+    every_schedule = reads(schedules.every)
+    find_schedule = reads(schedules.find)
+    cancel_schedule = writes(schedules.cancel, apart("schedules"))
+    due_schedules = writes(schedules.due_now, apart("schedules"))
+    next_schedule = writes(schedules.next_due, apart("schedules"))
+    advance_schedule = writes(schedules.advance, apart("schedules"))
 
     # Audit log
     audit_since = reads(audit.since)

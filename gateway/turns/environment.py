@@ -20,6 +20,7 @@ from gateway.turns.agents import Agents
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, person_on
 from gateway.turns.roles import Roles
+from gateway.turns.schedules import ScheduledTasks
 from gateway.turns.titles import Titles
 from gateway.turns.topics import Topics
 from gateway.turns.workspaces import Workspaces
@@ -40,6 +41,7 @@ class TurnEnvironment:
         roles: Callable[[], Roles],
         files: AgentFiles,
         topics: Topics,
+        schedules: ScheduledTasks,
         prepare_servers: PrepareServers,
     ) -> None:
         """Without `workspaces` every turn works in the agent's own. `roles` gives those of the newest configuration.
@@ -52,6 +54,7 @@ class TurnEnvironment:
         self._roles = roles
         self._files = files
         self._topics = topics
+        self._schedules = schedules
         self._prepare_servers = prepare_servers
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
@@ -69,6 +72,7 @@ class TurnEnvironment:
             unattended=record.kind == "aside" or is_child(record.session),
             in_group=address.kind == "group",
             budget=self._budgets.of(record, roles.daily_cost(level), turn_cost, default_model),
+            schedules=self._schedules.of_turn(record),
         )
         agent = self._agents.of(name, address)
         if self._workspaces is not None:
