@@ -118,6 +118,17 @@ def one_time(at: str, zone: str, now: datetime) -> tuple[datetime, Timing]:
     return _checked_due(due, timing, now), timing
 
 
+def time_of(
+    at: str | None, minutes: float | None, cron: str | None, zone: str, now: datetime
+) -> tuple[datetime, Timing]:
+    """The first time and the timing, said in one of three ways. Raises `ScheduleError`."""
+    if sum(each is not None for each in (at, minutes, cron)) != 1:
+        raise ScheduleError("Say when with one of at, in_minutes and cron.")
+    if at is not None:
+        return one_time(at, zone, now)
+    return after_minutes(minutes, zone, now) if minutes is not None else repeated(cron or "", zone, now)
+
+
 def after_minutes(minutes: float, zone: str, now: datetime) -> tuple[datetime, Timing]:
     """The moment after so many minutes. Raises `ScheduleError`."""
     timing = Timing(zone=_checked_zone(zone))

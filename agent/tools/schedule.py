@@ -7,10 +7,8 @@ from typing import Annotated, Literal, assert_never
 
 from pydantic import Field
 
-from agent.schedules import MAX_TASK, ScheduleError, Timing, after_minutes, checked_task, one_time, repeated
+from agent.schedules import MAX_TASK, ScheduleError, checked_task, time_of
 from agent.tool import ToolContext, ToolError, tool
-
-_ONE_TIME = "Say when with one of at, in_minutes and cron."
 
 
 @tool(effect="external", repeatable=True)
@@ -38,7 +36,7 @@ async def schedule(
     try:
         match action:
             case "add":
-                due, timing = _time(at, in_minutes, cron, timezone)
+                due, timing = time_of(at, in_minutes, cron, timezone, datetime.now(UTC))
                 added = await context.schedules.add(context.call_id, checked_task(task or ""), due, timing)
                 return f"Scheduled. {added.line()}\nIt is {timing.shown(datetime.now(UTC))} now."
             case "list":
@@ -53,11 +51,3 @@ async def schedule(
     except ScheduleError as error:
         raise ToolError(str(error)) from error
 
-
-def _time(at: str | None, minutes: float | None, cron: str | None, zone: str) -> tuple[datetime, Timing]:
-    if sum(each is not None for each in (at, minutes, cron)) != 1:
-        raise ScheduleError(_ONE_TIME)
-    now = datetime.now(UTC)
-    if at is not None:
-        return one_time(at, zone, now)
-    return after_minutes(minutes, zone, now) if minutes is not None else repeated(cron or "", zone, now)

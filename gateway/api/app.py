@@ -19,6 +19,7 @@ from gateway.api import (
     operations,
     people,
     runs,
+    schedules,
     session,
     streams,
     traces,
@@ -85,6 +86,7 @@ def app(
         usage.router(gateway),
         traces.router(gateway),
         workers.router(gateway),
+        schedules.router(gateway),
         streams.router(gateway, follower),
         session.router(),
     ):

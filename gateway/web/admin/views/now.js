@@ -1,4 +1,4 @@
-// What runs, what waits for people, what waits to be read, and what was not delivered.
+// What runs, what waits for people or to be read, what is scheduled, and what was not delivered.
 
 import { renderMarkdown } from "/page/markdown.js";
 
@@ -16,6 +16,7 @@ export function now(place, { act, refresh }) {
     running: list("running", "Nothing runs at the moment."),
     parked: list("parked", "Nothing waits for people."),
     queues: list("queues", "No message waits to be read."),
+    schedules: list("schedules", "Nothing is scheduled."),
     undelivered: list("undelivered", "Every reply was delivered."),
   };
   place.append(
@@ -24,15 +25,17 @@ export function now(place, { act, refresh }) {
     section("Running", ...lists.running.nodes),
     section("Waiting for people", ...lists.parked.nodes),
     section("Queues", ...lists.queues.nodes),
+    section("Scheduled tasks", ...lists.schedules.nodes),
     section("Undelivered replies", ...lists.undelivered.nodes),
   );
 
   return async () => {
-    const [state, { decisions }, undelivered, channels] = await Promise.all([
+    const [state, { decisions }, undelivered, channels, { schedules }] = await Promise.all([
       read("/now"),
       read("/decisions"),
       read("/undelivered"),
       read("/channels"),
+      read("/schedules"),
     ]);
     keyed(tiles, numbers(state), ([name]) => name, tile);
     keyed(trouble, channels.channels.filter((each) => !each.works), (each) => each.name, troubled);
@@ -42,6 +45,7 @@ export function now(place, { act, refresh }) {
     const parked = state.parked.map((each) => ({ ...each, decision: asked.get(each.turn) ?? null }));
     lists.parked.show(parked, (each) => each.turn, (each) => waiting(each, act));
     lists.queues.show(state.queues, (each) => each.place.conversation, queue);
+    lists.schedules.show(schedules, (each) => each.id, (each) => scheduled(each, act));
     lists.undelivered.show(undelivered.replies, (each) => each.id, (each) => lost(each, act));
   };
 }
@@ -179,6 +183,22 @@ function queue(each) {
     badge(each.place.channel),
     h("span", {}, plural(each.messages, "message")),
     h("span", { class: "soft" }, "oldest ", ago(each.oldest)),
+  );
+}
+
+function scheduled(each, act) {
+  const cancel = (event) => {
+    const path = `/conversations/${encodeURIComponent(each.conversation)}/schedules/${encodeURIComponent(each.id)}`;
+    act(event.currentTarget, () => send(path, null, "DELETE"), "It is cancelled.");
+  };
+  return h(
+    "li",
+    { class: "card slim" },
+    h("span", { class: "grow" }, each.task, h("span", { class: "soft reason" }, each.conversation)),
+    h("span", { class: "soft", title: each.owner.id }, each.owner.name || each.owner.id),
+    h("span", {}, moment(each.due)),
+    each.cron && badge(each.cron),
+    button("Cancel", cancel, { class: "small danger", "data-testid": "cancel-schedule" }),
   );
 }
 
