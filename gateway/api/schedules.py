@@ -12,7 +12,7 @@ from agent.schedules import MAX_TASK, ScheduleError, checked_task, time_of
 from gateway.api.bodies import CLIENT_ID
 from gateway.api.caller import Reader, Writer
 from gateway.api.events import Person
-from gateway.api.ids import conversation_id
+from gateway.api.ids import conversation_id, session_of
 from gateway.api.places import find_place, find_place_to_write
 from gateway.api.problems import Problem
 from gateway.app import Gateway
@@ -61,9 +61,12 @@ def router(gateway: Gateway) -> APIRouter:
 
     @routes.get("/conversations/{conversation}/schedules")
     async def schedules(caller: Reader, conversation: str) -> Schedules:
-        """Those of one conversation."""
-        place = await find_place(gateway, caller, conversation)
-        return Schedules(schedules=list(map(_shown, await gateway.schedules.of(place.session))))
+        """Those of one conversation, which may not have begun yet."""
+        session = session_of(conversation)
+        found = await gateway.schedules.of(session) if caller.sees(conversation_id(session)) else ()
+        if not found:
+            await find_place(gateway, caller, conversation)
+        return Schedules(schedules=list(map(_shown, found)))
 
     @routes.post("/conversations/{conversation}/schedules", status_code=201)
     async def schedule(caller: Writer, conversation: str, new: NewSchedule) -> Schedule:
@@ -87,20 +90,22 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.delete("/conversations/{conversation}/schedules/{schedule}")
     async def cancel(caller: Writer, conversation: str, schedule: str) -> Schedule:
         """Cancels a scheduled task; in a group one of the caller's, unless the key may operate."""
-        place = await find_place(gateway, caller, conversation)
-        found = next((each for each in await gateway.schedules.of(place.session) if each.id == schedule), None)
-        if found is None:
-            raise Problem(404, "schedule_not_found", "This conversation has no scheduled task with this id.")
-        is_free = place.address.kind == "direct" or caller.may("operate")
-        person = None if is_free else caller.sender_at(place.address).id
-        if person not in (None, found.owner.id):
+        session = session_of(conversation)
+        found = await gateway.store.find_schedule(schedule) if caller.sees(conversation_id(session)) else None
+        if found is None or found.session != session:
+            raise _not_found()
+        is_free = found.address.kind == "direct" or caller.may("operate")
+        if not is_free and caller.sender_at(found.address).id != found.owner.id:
             raise Problem(403, "not_allowed", "Only its owner and operators may cancel it.")
-        try:
-            return _shown(await gateway.schedules.cancel(place.session, schedule, person))
-        except ScheduleError as error:
-            raise Problem(404, "schedule_not_found", str(error)) from error
+        if await gateway.store.cancel_schedule(session, schedule) is None:
+            raise _not_found()
+        return _shown(found)
 
     return routes
+
+
+def _not_found() -> Problem:
+    return Problem(404, "schedule_not_found", "This conversation has no scheduled task with this id.")
 
 
 def _shown(schedule: StoredSchedule) -> Schedule:

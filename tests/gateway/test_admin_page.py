@@ -92,6 +92,19 @@ async def test_what_runs_is_shown_live_and_its_queue(operator: Operator) -> None
     await expect(running).to_have_count(0, timeout=SLOWLY)
 
 
+async def test_scheduled_tasks_are_shown_and_cancelled(operator: Operator) -> None:
+    task = {"client_id": "nightly-1", "task": "Check the <b>build</b>.", "cron": "30 6 * * *"}
+    made = await operator.control.client.post("/conversations/web:local:one/schedules", json=task)
+    assert made.status_code == 201
+    await operator.sign_in(operator.control.token)
+    scheduled = operator.find("schedules").locator(".card")
+    await expect(scheduled).to_contain_text("Check the <b>build</b>.", timeout=SLOWLY)
+    await expect(scheduled).to_contain_text("30 6 * * *")
+    await operator.find("cancel-schedule").click()
+    await expect(scheduled).to_have_count(0, timeout=SLOWLY)
+    assert (await operator.control.client.get("/schedules")).json() == {"schedules": []}
+
+
 async def test_a_running_turn_is_steered_and_stopped(operator: Operator) -> None:
     await operator.sign_in(operator.control.token)
     ann = operator.telegram.private(7, "Ann")

@@ -1,0 +1,119 @@
+"""Scheduled tasks over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import control_api
+from tests.api.test_keys import new_key
+from tests.api.test_messages import send
+from tests.servers.models import ModelServer, Say
+from tests.servers.telegram import BotApi
+
+HERE = "/conversations/web:local:one"
+NIGHTLY = {"client_id": "nightly-1", "task": "Check the build.", "cron": "30 6 * * *", "timezone": "Europe/Berlin"}
+
+
+async def test_a_task_is_made_once_listed_and_cancelled(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        client = control.client
+        made = await client.post(f"{HERE}/schedules", json=NIGHTLY)
+        assert made.status_code == 201
+        assert (await client.post(f"{HERE}/schedules", json=NIGHTLY)).json() == made.json()
+        schedule = made.json()
+        assert (schedule["conversation"], schedule["task"]) == ("web:local:one", "Check the build.")
+        assert (schedule["cron"], schedule["timezone"]) == ("30 6 * * *", "Europe/Berlin")
+        assert datetime.fromisoformat(schedule["due"]) - datetime.now(UTC) <= timedelta(hours=25)
+        assert (await client.get("/schedules")).json() == {"schedules": [schedule]}
+        await send(client, "hi")
+        assert (await client.get(f"{HERE}/schedules")).json() == {"schedules": [schedule]}
+        assert (await client.delete(f"{HERE}/schedules/{schedule['id']}")).json() == schedule
+        gone = await client.delete(f"{HERE}/schedules/{schedule['id']}")
+        assert (gone.status_code, gone.json()["code"]) == (404, "schedule_not_found")
+        assert (await client.get("/schedules")).json() == {"schedules": []}
+
+
+async def test_at_its_time_the_task_is_a_message_in_its_conversation(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(
+        lambda request: Say("The build is green." if "Check the build." in request.last_user_text else "Hi.")
+    )
+    async with control_api(tmp_path, api, models) as control:
+        soon = {"client_id": "soon-number-1", "task": "Check the build.", "in_minutes": 0.001}
+        assert (await control.client.post(f"{HERE}/schedules", json=soon)).status_code == 201
+        texts = await until_read(control.client, "The build is green.")
+        assert (await control.client.get("/schedules")).json() == {"schedules": []}
+    assert "Check the build." in texts
+
+
+async def until_read(client: httpx.AsyncClient, words: str) -> str:
+    """The conversation's history, as soon as it has these words."""
+    async with asyncio.timeout(60):
+        while words not in (found := (await client.get(f"{HERE}/history")).text):  # noqa: ASYNC110 - a poll is the test
+            await asyncio.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"cron": None}, "Say when with one of at, in_minutes and cron."),
+        ({"at": "2026-12-24T09:00"}, "Say when with one of"),
+        ({"cron": "* * * * *"}, "too often"),
+        ({"cron": "nonsense"}, "no cron expression"),
+        ({"timezone": "Nowhere"}, "no time zone"),
+        ({"cron": None, "at": "yesterday"}, "no date and time"),
+        ({"cron": None, "at": "2020-01-01T00:00Z"}, "not in the future"),
+        ({"task": " "}, "The task is empty"),
+        ({"task": "x" * 4001}, "4000"),
+        ({"cron": None, "in_minutes": -1}, "in_minutes"),
+        ({"client_id": "a b"}, "client_id"),
+        ({"often": True}, "often"),
+    ],
+)
+async def test_a_wrong_request_is_told(
+    tmp_path: Path, models: ModelServer, api: BotApi, change: dict[str, Any], words: str
+) -> None:
+    body = {name: value for name, value in {**NIGHTLY, **change}.items() if value is not None}
+    async with control_api(tmp_path, api, models) as control:
+        refused = await control.client.post(f"{HERE}/schedules", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+        assert words in refused.text
+
+
+async def test_a_conversation_has_a_limit(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        for number in range(20):
+            made = await control.client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": f"nightly-{number}"})
+            assert made.status_code == 201
+        refused = await control.client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": "one-more"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "too_many_schedules")
+
+
+async def test_a_key_sees_and_changes_what_it_may(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        made = (await control.client.post(f"{HERE}/schedules", json=NIGHTLY)).json()
+        await send(control.client, "hi")
+        _, elsewhere = await new_key(control, "chat", conversations=["web:local:two"])
+        _, reads = await new_key(control, "read")
+        _, agents = await new_key(control, "chat", agents=["main"])
+        async with control.using(elsewhere) as client:
+            assert (await client.get("/schedules")).json() == {"schedules": []}
+            assert (await client.get(f"{HERE}/schedules")).status_code == 404
+            assert (await client.delete(f"{HERE}/schedules/{made['id']}")).status_code == 404
+            refused = await client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": "another-one"})
+            assert refused.status_code == 404
+        async with control.using(reads) as client:
+            assert (await client.get("/schedules")).json() == {"schedules": [made]}
+            assert (await client.post(f"{HERE}/schedules", json=NIGHTLY)).json()["code"] == "scope_missing"
+            assert (await client.delete(f"{HERE}/schedules/{made['id']}")).json()["code"] == "scope_missing"
+        async with control.using(agents) as client:
+            refused = await client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": "another-one"})
+            assert (refused.status_code, refused.json()["code"]) == (403, "key_limited")
