@@ -50,4 +50,3 @@ async def schedule(
                 assert_never(action)
     except ScheduleError as error:
         raise ToolError(str(error)) from error
-
