@@ -39,7 +39,18 @@ def _not_taken(name: str) -> str:
     return rf"{name}.{{0,120}}{_NOT_TAKEN}|{_NOT_TAKEN}.{{0,120}}{name}"
 
 
+_LENGTH = r"max_(?:completion_|output_|new_)?tokens\b"
+_LONG_ANSWERS = _sign(
+    "long_answers",
+    rf"{_LENGTH}.{{0,40}}\btoo (?:large|high|big)",
+    rf"{_LENGTH}.{{0,40}}\b(?:must|should|has to) be (?:less|lower|smaller|at most|<=|between)",
+    rf"{_LENGTH}.{{0,40}}\b(?:can(?:not|'t)|may not|must not) (?:be (?:greater|larger|higher|more)|exceed)",
+    rf"{_LENGTH}: \d+ > \d+|range of {_LENGTH}|\b(?:[5-9]\d{{3}}|\d{{5,}}) in the completion",
+    unless=r"budget_tokens",
+)
+
 _SIGNS = (
+    _LONG_ANSWERS,
     _sign("previous_response_id", r"previous.?response"),
     _sign("calls_without_signature", r"missing an? \W?thought_?signature"),
     _sign(
@@ -96,10 +107,11 @@ def refused_feature(error: ModelError) -> Feature | None:
     """The feature that the server refuses with this error; None if the error is about something else."""
     if error.kind == "no_vision":
         return "images"
-    if error.kind not in ("bad_request", "server") or error.was_answer or error.status not in REFUSALS:
+    if error.was_answer or error.status not in REFUSALS:
         return None
-    words = error.detail
-    return next((sign.feature for sign in _SIGNS if _is_meant(sign, words)), None)
+    # Conversation and answer together may be longer than the window: a shorter answer is tried first.
+    signs = {"bad_request": _SIGNS, "server": _SIGNS, "too_long": (_LONG_ANSWERS,)}.get(error.kind, ())
+    return next((sign.feature for sign in signs if _is_meant(sign, error.detail)), None)
 
 
 def _is_meant(sign: _Sign, words: str) -> bool:

@@ -415,6 +415,27 @@ def test_of_a_refused_key_nothing_is_told() -> None:
         (400, "Unsupported value: 'reasoning_effort' does not support 'minimal' with this model.", "reasoning"),
         (400, '"thinking.type.enabled" is not supported for this model. Use "thinking.type.adaptive".', "reasoning"),
         (400, "max_tokens must be greater than thinking.budget_tokens", "reasoning"),
+        (400, "max_tokens is too large: 100000. This model supports at most 16384 completion tokens.", "long_answers"),
+        (
+            400,
+            "max_tokens: 16384 > 8192, which is the maximum allowed number of output tokens for claude-3-5-haiku",
+            "long_answers",
+        ),
+        (400, "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", "long_answers"),
+        (400, "`max_tokens` must be less than or equal to `8192`, the maximum value for this model", "long_answers"),
+        (422, "body.max_tokens: Input should be less than or equal to 4096", "long_answers"),
+        (
+            400,
+            "'max_tokens' or 'max_completion_tokens' is too large: 16384. This model's maximum context length is 8192 "
+            "tokens and your request has 1200 input tokens (16384 > 8192 - 1200).",
+            "long_answers",
+        ),
+        (
+            400,
+            "This model's maximum context length is 8192 tokens. However, you requested 17000 tokens (616 in the "
+            "messages, 16384 in the completion). Please reduce the length of the messages or completion.",
+            "long_answers",
+        ),
         (400, "Previous response with id 'resp_1' not found.", "previous_response_id"),
         (400, "Your organization must be verified to generate reasoning summaries.", "reasoning_summary"),
         (400, "Encrypted content is not supported with this model.", "encrypted_reasoning"),
@@ -432,8 +453,13 @@ def test_a_refused_feature_is_known_by_the_words_of_real_servers(status: int, me
         (400, "Invalid schema for function 'shell': None is not of type 'array'."),
         (400, "messages.3.content.8: `thinking` blocks in the latest assistant message cannot be modified."),
         (400, "messages.1.content.0: Invalid `signature` in `thinking` block"),
-        (400, "max_tokens is too large: 100000. This model supports at most 16384 completion tokens."),
         (400, "Could not process image"),
+        (400, "max_tokens must be at least 1, got -800."),
+        (
+            400,
+            "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens (8488 in the "
+            "messages, 512 in the completion). Please reduce the length of the messages or completion.",
+        ),
         (400, "An assistant message with 'tool_calls' must be followed by tool messages."),
         (401, "You may not use tools: temperature is not supported"),
         (429, "temperature is not supported"),

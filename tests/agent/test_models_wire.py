@@ -848,6 +848,16 @@ def test_a_field_that_the_server_refuses_is_left_out(without: Feature, absent: s
     assert absent not in chat(STEERED, without, settings=settings)
 
 
+def test_a_long_answer_is_not_asked_for_where_that_is_refused() -> None:
+    assert messages_body(STEERED, "long_answers")["max_tokens"] == 4096
+    long, short = ModelSettings(max_tokens=20_000, reasoning="high"), ModelSettings(max_tokens=77)
+    body = messages_body((user("Look"),), "long_answers", settings=long, model="claude-3-7-sonnet")
+    assert (body["max_tokens"], body["thinking"]["budget_tokens"]) == (4096, 3072)
+    assert chat(STEERED, "long_answers", "max_completion_tokens", settings=long)["max_tokens"] == 4096
+    assert chat(STEERED, "long_answers", settings=long)["max_completion_tokens"] == 4096
+    assert chat(STEERED, "long_answers", settings=short)["max_completion_tokens"] == 77
+
+
 def test_the_length_has_the_name_that_the_server_takes() -> None:
     settings = ModelSettings(max_tokens=100)
     assert chat(STEERED, "max_completion_tokens", settings=settings)["max_tokens"] == 100

@@ -16,7 +16,7 @@ from agent.testing import MemoryMedia
 from channels.memory import plain_text
 from tests.gateway.play import playing
 from tests.servers.odd_streams import answer, encoded
-from tests.servers.raw_models import RawModelServer, Reset, Steps, chunk, head, sse, stream_head, whole
+from tests.servers.raw_models import RawModelServer, RawRequest, Reset, Steps, chunk, head, sse, stream_head, whole
 
 NAME = "it:test"
 
@@ -80,4 +80,25 @@ async def test_trouble_of_a_moment_costs_another_attempt_only(
             await play.say("And now?")
             await play.reply("And still.")
             assert "All is well." in server.requests[2].body.decode()
+        await model.aclose()
+
+
+async def test_a_model_of_a_small_window_is_asked_for_a_shorter_answer(tmp_path: Path) -> None:
+    def respond(request: RawRequest) -> Steps:
+        asked = request.json["max_tokens"]
+        if asked <= 8000:
+            return good("anthropic", "All is well.")
+        words = f"'max_tokens' is too large: {asked}. This model's maximum context length is 8192 tokens."
+        return whole({"type": "error", "error": {"type": "invalid_request_error", "message": words}}, status=400)
+
+    async with RawModelServer() as server:
+        server.respond(respond)
+        model = ProviderModel(Provider("it", "anthropic", server.url), ModelOptions("test"), MemoryMedia())
+        chain = model_chain([NAME], {NAME: wrap_provider_model(model, NAME, None)}, CoolDowns(), mask=lambda text: text)
+        async with playing(tmp_path, chain) as play:
+            await play.say("How?")
+            assert plain_text(await play.reply("All is well.")) == "All is well."
+            await play.say("And now?")
+            await play.until_idle()
+        assert [request.json["max_tokens"] for request in server.requests] == [16_384, 4096, 4096]
         await model.aclose()

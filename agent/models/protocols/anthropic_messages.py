@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, assert_never
 
 from agent.events import Delta, ReasoningDelta, Waiting
@@ -59,7 +60,7 @@ UNREASONED: dict[str, Any] = {"type": "thinking", "thinking": " "}
 """The thinking of an answer that has none, for compatible servers that require it."""
 
 DEFAULT_MAX_TOKENS = 16_384
-"""The protocol requires a limit; every current model takes this one."""
+"""The protocol requires a limit; every current model of Anthropic's takes this one."""
 
 NO_THINKING = {"type": "disabled"}
 MIN_BUDGET = 1024
@@ -126,6 +127,8 @@ def _settings(request: Request, messages: Sequence[Message], target: Target) -> 
     Source: https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking
     """
     settings = request.settings
+    if not target.takes("long_answers"):
+        settings = replace(settings, max_tokens=target.length(settings.max_tokens or DEFAULT_MAX_TOKENS))
     thinking = _thinking_fields(settings, messages, target) if target.takes("reasoning") else {}
     yield from thinking.items()
     thinks = bool(thinking) and thinking["thinking"] != NO_THINKING

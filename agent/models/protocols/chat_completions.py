@@ -101,9 +101,9 @@ def _settings(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
     if settings.reasoning is not None and target.takes("reasoning"):
         yield "reasoning_effort", EFFORTS[effort_of(settings.reasoning)]
     if settings.max_tokens is not None and target.takes("max_completion_tokens"):
-        yield "max_completion_tokens", settings.max_tokens
+        yield "max_completion_tokens", target.length(settings.max_tokens)
     elif settings.max_tokens is not None and target.takes("max_tokens"):
-        yield "max_tokens", settings.max_tokens
+        yield "max_tokens", target.length(settings.max_tokens)
 
 
 def _conversation(request: Request, images: LoadedImages, target: Target) -> list[Message]:

@@ -118,7 +118,7 @@ def _settings(request: Request, target: Target) -> Iterator[tuple[str, Any]]:
     if settings.top_p is not None and target.takes("top_p"):
         yield "top_p", settings.top_p
     if settings.max_tokens is not None and target.takes("max_tokens"):
-        yield "max_output_tokens", max(settings.max_tokens, MIN_OUTPUT_TOKENS)
+        yield "max_output_tokens", max(target.length(settings.max_tokens), MIN_OUTPUT_TOKENS)
     if settings.reasoning is not None and target.takes("reasoning"):
         effort = EFFORTS[effort_of(settings.reasoning)]
         summary = {"summary": "auto"} if effort != "none" and target.takes("reasoning_summary") else {}

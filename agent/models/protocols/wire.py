@@ -20,6 +20,9 @@ SEARCH_TOOL = "web_search"
 SEARCHING = "The model is searching the web …"
 """What people read while the provider's own web search runs."""
 
+SHORT_ANSWER = 4096
+"""Tokens: a length limit that every server takes, where it refuses a higher one."""
+
 Feature = Literal[
     "stream_options",
     "tools",
@@ -30,6 +33,7 @@ Feature = Literal[
     "long_call_ids",
     "max_completion_tokens",
     "max_tokens",
+    "long_answers",
     "temperature",
     "top_p",
     "reasoning",
@@ -48,6 +52,7 @@ Feature = Literal[
 - `consecutive_roles`: two messages of the same role in a row, which the templates of some models refuse
 - `long_call_ids`: ids of calls that are not nine letters or digits, as Mistral requires
 - `max_completion_tokens`: the length limit under this name; without it, it is named `max_tokens`
+- `long_answers`: a length limit of more than `SHORT_ANSWER`
 - `reasoning`: the effort or the budget of reasoning
 - `reasoning_summary`: a summary of the reasoning, which OpenAI gives to verified organizations only
 - `encrypted_reasoning`: the reasoning as the server wants to see it again; without it none is sent back
@@ -74,6 +79,10 @@ class Target:
 
     def takes(self, feature: Feature) -> bool:
         return feature not in self.without
+
+    def length(self, limit: int) -> int:
+        """A limit of the answer's length in tokens, as the model takes it."""
+        return limit if self.takes("long_answers") else min(limit, SHORT_ANSWER)
 
     @property
     def searches(self) -> bool:
