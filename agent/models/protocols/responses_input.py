@@ -207,7 +207,7 @@ class Conversation:
         if not self._target.takes("encrypted_reasoning"):
             return None
         item = {"type": "reasoning", **_id(given), "summary": []}
-        if "id" not in item:
+        if item.get("id") != part.id or part.id is None:
             return None
         if part.signature:
             summary = [{"type": "summary_text", "text": part.text}] if part.text else []
