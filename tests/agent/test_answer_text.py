@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import pytest
 from hypothesis import given, settings
@@ -35,8 +35,10 @@ def shown(deltas: Iterable[Delta]) -> tuple[str, str]:
     return text, thoughts
 
 
-def read(*pieces: str, with_calls: bool = False) -> tuple[tuple[Part, ...], tuple[str, str]]:
-    answer = AnswerText()
+def read(
+    *pieces: str, with_calls: bool = False, tools: Set[str] = frozenset()
+) -> tuple[tuple[Part, ...], tuple[str, str]]:
+    answer = AnswerText(tools=tools)
     deltas = [delta for piece in pieces for delta in answer.add(piece)]
     deltas += answer.end(with_calls=with_calls)
     return answer.parts(), shown(deltas)
@@ -126,6 +128,51 @@ def test_before_calls_a_tag_that_is_not_closed_is_reasoning() -> None:
     assert (thoughts_of(parts), seen) == (["I have to look"], "")
 
 
+@pytest.mark.parametrize(
+    ("written", "count"),
+    [
+        ('{"name": "shell", "arguments": {"command": "ls"}}', 1),
+        ('\n{"name": "shell", "parameters": {"command": "ls"}}\n', 1),
+        ('{"type": "function", "name": "shell", "parameters": {"command": "ls"}}', 1),
+        ('{"function": "shell", "arguments": "{\\"command\\": \\"ls\\"}"}', 1),
+        ('```json\n{\n  "name": "shell",\n  "arguments": {"command": "ls"}\n}\n```', 1),
+        ('```\n{"name": "shell", "arguments": {"command": "ls"}}\n```', 1),
+        (f"[{CALL}, {CALL}]", 2),
+        (f"{CALL}\n{CALL}", 2),
+        (f"<think>Hm.</think>\n\n{CALL}", 1),
+    ],
+)
+def test_an_answer_that_is_nothing_but_the_json_of_a_call_is_a_call(written: str, count: int) -> None:
+    for pieces in ((written,), tuple(written), (written[:9], written[9:])):
+        parts, (seen, _) = read(*pieces, tools=frozenset({"shell"}))
+        assert [(part.name, part.arguments) for part in parts if isinstance(part, Call)] == [("shell", LS)] * count
+        assert (seen, text_of(parts)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"name": "other", "arguments": {"command": "ls"}}',
+        '{"name": "shell", "version": 7}',
+        '{"name": "shell", "arguments": {"command": "ls"',
+        f"{CALL}\n\nThis is how a call of the tool looks.",
+        f"A call looks so:\n\n{CALL}",
+        f"```json\n{CALL}\n```\nThis is how a call of the tool looks.",
+        '{"a": 1}',
+        "```python\nprint(1)\n```",
+        "[1, 2]",
+        "{",
+        "`name`",
+    ],
+)
+def test_other_json_is_text(written: str) -> None:
+    for pieces in ((written,), tuple(written), (written[:9], written[9:])):
+        parts, (seen, _) = read(*pieces, tools=frozenset({"shell"}))
+        assert (parts, seen) == ((Text(written),), written)
+    parts, _ = read(CALL, with_calls=True, tools=frozenset({"shell"}))
+    assert parts == (Text(CALL),)
+
+
 RAW_CALLS = {
     f"<tool_call>\n{CALL}\n</tool_call>": [("shell", LS)],
     f"<tool_call>{CALL}</tool_call>\n<tool_call>{CALL}</tool_call>": [("shell", LS)] * 2,
@@ -213,11 +260,19 @@ def test_text_is_shown_at_once_and_only_what_may_be_a_tag_waits() -> None:
     assert answer.add("].") == [TextDelta("].")]
 
 
+@pytest.mark.parametrize("written", ['{"a"', '{"version"', "```p", "``` python", "[1", "{ x", "<b"])
+def test_what_cannot_be_the_json_of_a_call_is_shown_at_once(written: str) -> None:
+    answer = AnswerText(tools=frozenset({"shell"}))
+    shown_so_far = shown([delta for piece in (*written, "bc") for delta in answer.add(piece)])
+    assert shown_so_far == (f"{written}bc", "")
+
+
 def test_line_breaks_before_the_answer_go() -> None:
     assert read("\n", "\n  \n", "Four.\n")[0] == (Text("Four.\n"),)
 
 
 PIECES = (
+    CALL,
     *REASONING,
     *RAW_CALLS,
     *("<think>", "</think>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "<|channel|>", "<|message|>", "<|end|>"),
@@ -232,15 +287,16 @@ def test_however_an_answer_is_cut_the_result_is_the_same(written: str, cuts: lis
     for cut in cuts:
         pieces.append(rest[:cut])
         rest = rest[cut:]
-    whole = read(written, with_calls=with_calls)
-    assert read(*pieces, rest, with_calls=with_calls) == whole
-    assert read(*written, with_calls=with_calls) == whole
+    for tools in (frozenset[str](), frozenset({"shell"})):
+        whole = read(written, with_calls=with_calls, tools=tools)
+        assert read(*pieces, rest, with_calls=with_calls, tools=tools) == whole
+        assert read(*written, with_calls=with_calls, tools=tools) == whole
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=5)), max_size=12))
 def test_what_is_shown_is_what_the_answer_says(pieces: list[str]) -> None:
-    parts, (seen, _) = read(*pieces)
+    parts, (seen, _) = read(*pieces, tools=frozenset({"shell"}))
     if "\ud800" <= max("".join(pieces), default="") <= "\udfff" or "\0" in "".join(pieces):
         return
     assert seen == text_of(parts)

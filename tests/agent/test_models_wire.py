@@ -420,6 +420,16 @@ async def test_the_status_counts_though_the_body_cannot_be_read(line: Line, end:
     assert (raised.value.kind, raised.value.status) == ("auth", 401)
 
 
+async def test_a_long_call_in_the_text_has_begun_though_nothing_of_it_is_shown(line: Line) -> None:
+    pieces = [step for _ in range(15) for step in (sse(delta(content=" word")), Wait(0.1))]
+    call = ['<tool_call>{"name": "look", "arguments": {"at": "', '"}}</tool_call>']
+    line.server.script(
+        [stream_head(), sse(delta(content=call[0])), *pieces, sse(delta(content=call[1]), delta("stop"), "[DONE]")]
+    )
+    answer = await line.ask(line.model(timeouts=Timeouts(first_token=0.8, silence=0.8)))
+    assert [part.name for part in answer.parts if isinstance(part, Call)] == ["look"]
+
+
 async def test_comments_keep_a_begun_answer_alive_and_not_a_whole_one(line: Line) -> None:
     comments: list[Step] = [b": keep-alive\n\n", Wait(0.1)]
     line.server.script(

@@ -13,6 +13,7 @@ from agent.models.protocols.wire import ProtocolName
 from agent.models.provider import ModelOptions, Provider
 from agent.models.providers import ProviderModel
 from agent.testing import MemoryMedia
+from agent.tool import ToolContext, tool
 from channels.memory import plain_text
 from tests.gateway.play import playing
 from tests.servers.odd_streams import answer, encoded
@@ -80,6 +81,30 @@ async def test_trouble_of_a_moment_costs_another_attempt_only(
             await play.say("And now?")
             await play.reply("And still.")
             assert "All is well." in server.requests[2].body.decode()
+        await model.aclose()
+
+
+@tool(effect="read")
+async def weather(context: ToolContext, town: str) -> str:
+    """Tells the weather of a town."""
+    return f"Rain in {town}."
+
+
+@pytest.mark.parametrize("protocol", ["openai", "openai-responses", "anthropic"])
+async def test_a_call_that_a_model_writes_as_json_runs_and_is_not_shown(tmp_path: Path, protocol: ProtocolName) -> None:
+    async with RawModelServer() as server:
+        server.script(
+            good(protocol, '{"name": "weather", "parameters": {"town": "Bonn"}}'),
+            good(protocol, "It rains."),
+            good(protocol, '{"name": "Bonn", "parameters": {"town": "Bonn"}}'),
+        )
+        model = ProviderModel(Provider("it", protocol, server.url), ModelOptions("test"), MemoryMedia())
+        async with playing(tmp_path, model, weather) as play:
+            await play.say("How is the weather in Bonn?")
+            assert plain_text(await play.reply("It rains.")) == "It rains."
+            assert "Rain in Bonn." in server.requests[1].body.decode()
+            await play.say("Tell me of Bonn, as JSON")
+            await play.reply('{"name": "Bonn", "parameters": {"town": "Bonn"}}')
         await model.aclose()
 
 

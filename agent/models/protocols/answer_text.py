@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
@@ -21,6 +21,9 @@ MAX_BLANKS = 64
 
 MAX_RUN = 64
 """Backticks in a row that are read as one run."""
+
+MAX_BARE = 400
+"""Characters of an answer within which it shows whether it begins like a call."""
 
 MAX_ENDS = 16
 """How many ends of a call are tried: the first ones may be quoted in its arguments."""
@@ -118,6 +121,16 @@ def _any_of(ends: Iterable[str]) -> re.Pattern[str]:
 _ENDS = {ends: _any_of(ends) for ends in {marker.ends for marker in _MARKERS.values()} if ends}
 _HARMONY = _any_of((*_HARMONY_ENDS, *_HARMONY_BEGINNINGS))
 _FENCE_END = re.compile(r"\n[ \t]{0,8}```")
+_BARE_CALL = re.compile(
+    r"""\s*(?:```(?:json)?\s*)?\[?\s*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"""
+    r""""(?:name|tool_name|tool|function)"\s*:\s*"([\w.:/-]{1,128})"\s*,\s*"(?:arguments|parameters|args|input)"\s*:"""
+)
+_BARE_BEGINNING = re.compile(
+    r"""\s*(?:`{1,2}\Z|```(?:j|js|jso)\Z|(?:```(?:json)?\s*)?(?:\[\s*)?"""
+    r"""(?:\Z|\{\s*(?:\Z|"(?:[a-z_]{0,9}\Z|(?:type|name|tool_name|tool|function)"))))"""
+)
+"""What may become the beginning of such a call."""
+_NO_END = re.compile(r"(?!)")
 
 _Mode = Literal["text", "fence", "reasoning", "call"]
 
@@ -139,12 +152,17 @@ class AnswerText:
 
     Reasoning in tags is reasoning, also without an opening tag: the text before the closing one is then withdrawn.
     Calls in the notations of models' templates become calls. What a model quotes, in code or in a sentence, stays text.
-    Only what may be the beginning of a tag is held back, and a call until its end.
+    Only what may be the beginning of a tag is held back, and a call until its end. An answer that is nothing but the
+    JSON of a call is one too, if the tool is one of `tools`.
     """
 
-    def __init__(self, *, continues: bool = False) -> None:
+    def __init__(self, *, continues: bool = False, tools: Set[str] = frozenset()) -> None:
         """`continues`: other text of the same answer came before, so that blank lines at the beginning are meant."""
         self._continues = continues
+        self._tools = tools
+        self._may_be_bare = bool(tools)
+        self._is_bare = False
+        self._is_beside_calls = False
         self._buffer = ""
         self._at = 0
         self._mode: _Mode = "text"
@@ -188,6 +206,7 @@ class AnswerText:
     def end(self, *, with_calls: bool = False, with_text: bool = False) -> Sequence[Delta]:
         """The rest. `with_calls` and `with_text`: the answer has calls, or other text, beside this. Without any,
         reasoning whose end is missing, or that nothing follows, is the answer."""
+        self._is_beside_calls = with_calls
         if self._mode == "call":
             self._rejoin_call()
         self._read(final=True)
@@ -232,6 +251,11 @@ class AnswerText:
 
     def _read_text(self, final: bool) -> bool:
         """Reads up to the next marker or what it begins. False if nothing more is certain."""
+        if self._may_be_bare and not self._has_text and not self._has_calls:
+            if not self._knows_beginning(final):
+                return False
+            if self._is_bare:
+                return True
         found = _TOKEN.search(self._buffer, self._at)
         if found is None:
             self._show_to(len(self._buffer) if final else self._held_from())
@@ -497,6 +521,18 @@ class AnswerText:
             self._go_on_with_text()
         return True
 
+    def _knows_beginning(self, final: bool) -> bool:
+        """Whether it is known if the answer begins like the JSON of a call, which then begins."""
+        start = self._buffer[self._at : self._at + MAX_BARE]
+        found = _BARE_CALL.match(start)
+        if found is None:
+            return final or len(start) == MAX_BARE or _BARE_BEGINNING.match(start) is None
+        self._may_be_bare = False
+        if found[1] in self._tools:
+            self._is_bare = True
+            self._begin_call(_NO_END)
+        return True
+
     def _begin_call(self, end: re.Pattern[str], recipient: str = "") -> None:
         self._mode, self._end, self._recipient = "call", end, recipient
         self._buffer, self._at = self._buffer[self._at :], 0
@@ -528,10 +564,23 @@ class AnswerText:
             self._search_from = found.end()
             if len(self._failed_ends) == MAX_ENDS:
                 return self._give_up_call()
+        if final and self._is_bare:
+            return self._end_bare_call()
         if final:
             return self._take_calls(self._buffer, len(self._buffer)) or self._give_up_call()
         self._window = self._buffer[self._search_from :][-_LONGEST:]
         return False
+
+    def _end_bare_call(self) -> bool:
+        """The answer is a call if it is nothing else; beside other calls, or among other words, it is text."""
+        self._is_bare = False
+        found = None if self._is_beside_calls else raw_calls(self._buffer)
+        if found is None or found.rest.strip(_LEFT_OVER):
+            self._end_call(self._buffer)
+        else:
+            self._add_calls(found.calls)
+            self._end_call("")
+        return True
 
     def _give_up_call(self) -> bool:
         """The call ends at its first end, although it cannot be read."""

@@ -42,6 +42,7 @@ from agent.models.protocols.reading import (
     parsed,
     piece,
     stored,
+    tools_in,
     whole_answer,
 )
 from agent.models.protocols.reasoning import budget_of, effort_of
@@ -334,6 +335,7 @@ class AnthropicMessagesDecoder:
 
     def __init__(self, target: Target, body: JsonObject) -> None:
         self._target = target
+        self._tools = tools_in(body)
         self._blocks: list[_OpenBlock] = []
         self._by_index: dict[int, _OpenBlock] = {}
         self._reported: JsonObject = {}
@@ -430,7 +432,7 @@ class AnthropicMessagesDecoder:
         deltas = list(self._end_text(is_last=False))
         # The server divides a text with citations into many blocks.
         continues = self._target.continues or any(block.text.has_text for block in self._blocks)
-        block = _OpenBlock(started, AnswerText(continues=continues))
+        block = _OpenBlock(started, AnswerText(continues=continues, tools=self._tools))
         self._blocks.append(block)
         if isinstance(index, int) and not isinstance(index, bool):
             self._by_index[index] = block

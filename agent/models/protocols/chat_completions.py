@@ -39,6 +39,7 @@ from agent.models.protocols.reading import (
     parsed,
     piece,
     stored,
+    tools_in,
     whole_answer,
 )
 from agent.models.protocols.reasoning import EFFORTS, effort_of
@@ -284,7 +285,7 @@ class ChatCompletionsDecoder:
 
     def __init__(self, target: Target, body: JsonObject) -> None:
         self._target = target
-        self._text = AnswerText(continues=target.continues)
+        self._text = AnswerText(continues=target.continues, tools=tools_in(body))
         self._text_has_ended = False
         self._calls = CallAssembler()
         self._signatures: dict[int, str] = {}
@@ -380,6 +381,8 @@ class ChatCompletionsDecoder:
         """Text, or Mistral's list of parts: https://docs.mistral.ai/capabilities/reasoning"""
         if not isinstance(content, list):
             words = piece(content)
+            # Of a call in the text nothing is shown.
+            self._has_begun = self._has_begun or bool(words)
             return list(self._text.add(words)) if words else []
         deltas: list[Delta] = []
         for part in content:

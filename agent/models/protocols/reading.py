@@ -40,6 +40,12 @@ def kind_of(event: JsonObject, name: str) -> str:
     return kind if isinstance(kind, str) else name
 
 
+def tools_in(body: JsonObject) -> frozenset[str]:
+    """The names of the tools that a request declares."""
+    declared = (mapping(tool.get("function")) or tool for tool in mappings(body.get("tools")))
+    return frozenset(name for tool in declared if (name := as_sent(tool.get("name"))))
+
+
 def unreadable() -> ModelError:
     return ModelError("server", UNREADABLE, was_answer=True)
 

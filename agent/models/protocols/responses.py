@@ -28,6 +28,7 @@ from agent.models.protocols.reading import (
     mappings,
     parsed,
     piece,
+    tools_in,
     whole_answer,
 )
 from agent.models.protocols.reasoning import EFFORTS, effort_of
@@ -155,6 +156,7 @@ class ResponsesDecoder:
     def __init__(self, target: Target, body: JsonObject) -> None:
         self._target = target
         self._body = body
+        self._tools = tools_in(body)
         self._items: list[_Item] = []
         self._at: dict[int, _Item] = {}
         self._response: JsonObject = {}
@@ -242,7 +244,8 @@ class ResponsesDecoder:
 
     def _add(self, kind: str, index: object = None, id: str | None = None) -> _Item:
         is_first = not any(item.kind == MESSAGE for item in self._items)
-        item = _Item(kind, id, text=AnswerText(continues=self._target.continues and is_first))
+        words = AnswerText(continues=self._target.continues and is_first, tools=self._tools)
+        item = _Item(kind, id, text=words)
         self._items.append(item)
         if isinstance(index, int):
             self._at[index] = item
