@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from channels.message import InboundMessage, MessageStatus
 from gateway.api.bodies import MAX_TEXT
 from gateway.api.caller import Caller, Reader, Writer
-from gateway.api.places import Place, find_place, require_receiving
+from gateway.api.places import Place, find_place, find_place_to_change, require_receiving
 from gateway.api.problems import Problem
 from gateway.api.runs import File, files_from
 from gateway.app import Gateway
@@ -74,7 +74,7 @@ def router(gateway: Gateway) -> APIRouter:
         background: bool = Query(default=False, description="Also background tasks."),
     ) -> Stopped:
         """Stops the running or waiting turn, and withdraws the queued messages. Works while the gateway stops, too."""
-        place = await find_place(gateway, caller, conversation)
+        place = await find_place_to_change(gateway, caller, conversation)
         sender = caller.sender_at(place.address)
         command = Command(MAX_ROW_ID, place.session, place.address, sender, None, "stop", "")
         try:
@@ -138,7 +138,7 @@ def router(gateway: Gateway) -> APIRouter:
     async def clear_queue(caller: Writer, conversation: str) -> Cleared:
         """Nobody reads the messages that wait; in a group, a key without the scope `operate` removes its own only. The
         running turn goes on."""
-        place = await find_place(gateway, caller, conversation)
+        place = await find_place_to_change(gateway, caller, conversation)
         sender = caller.sender_at(place.address)
         only = None if gateway.access.may_stop_any(place.address, sender) else sender.id
         withdrawn = await gateway.dispatcher.withdraw_waiting(
@@ -150,7 +150,7 @@ def router(gateway: Gateway) -> APIRouter:
 
 
 async def _find(gateway: Gateway, caller: Caller, conversation: str, message: int) -> tuple[Place, QueuedMessage]:
-    place = await find_place(gateway, caller, conversation)
+    place = await find_place_to_change(gateway, caller, conversation)
     queue = await gateway.store.queued(place.session)
     found = next((each for each in queue if each.row.id == message), None)
     if found is None:

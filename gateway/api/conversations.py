@@ -23,7 +23,7 @@ from gateway.api.file_response import StoredFileResponse
 from gateway.api.history import History, read_history
 from gateway.api.ids import conversation_id
 from gateway.api.listing import list_conversations, list_earlier
-from gateway.api.places import Place, find_place, find_place_to_write, require_agent
+from gateway.api.places import Place, find_place, find_place_to_change, find_place_to_write, require_agent
 from gateway.api.problems import Problem
 from gateway.api.runs import File, file_of
 from gateway.api.uploads import BODY, receive_upload
@@ -179,7 +179,9 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
     @routes.patch("/conversations/{conversation}")
     async def change_conversation(caller: Writer, conversation: str, changes: Changes) -> ConversationInfo:
         """Changes what is given, and nothing else."""
-        place = await find_place(gateway, caller, conversation)
+        # Whoever chooses an agent there needs to be allowed that one, see `_change`.
+        find = find_place if "agent" in changes.model_fields_set else find_place_to_change
+        place = await find(gateway, caller, conversation)
         await _change(gateway, caller, place, changes)
         return await _info(gateway, caller, place)
 
@@ -187,7 +189,7 @@ def _add_one(routes: APIRouter, gateway: Gateway) -> None:
     async def delete_conversation(caller: Writer, conversation: str) -> Deleted:
         """For good, with all that belongs to it. Its running task is stopped. Needs the scope `operate`, except of a
         person whom a proxy has signed in for their own."""
-        place = await find_place(gateway, caller, conversation)
+        place = await find_place_to_change(gateway, caller, conversation)
         if not caller.may("operate") and not caller.owns(place.address):
             raise scope_missing(caller, "operate")
         report = await gateway.deletion.delete(DeletionRequest("conversation", place.session, by=caller.actor))
@@ -353,6 +355,9 @@ async def _change(gateway: Gateway, caller: Caller, place: Place, changes: Chang
         require_agent(caller, changes.agent or gateway.agents.pick("", address, sender))
     if changes.model is not None and changes.model not in gateway.access.roles.models(level, gateway.models):
         raise Problem(422, "unknown_model", f"There is no model {changes.model} that you may choose.")
+    title = " ".join(clean_text(changes.title).split())
+    if "title" in given and not title:
+        raise Problem(422, "invalid_request", "title: expected words to show.")
     reasoning = None if changes.reasoning is None else reasoning_from(changes.reasoning)
     if changes.reasoning is not None and reasoning is None:
         raise Problem(422, "invalid_request", "reasoning: expected off, low, medium, high, or a number of tokens.")
@@ -367,7 +372,7 @@ async def _change(gateway: Gateway, caller: Caller, place: Place, changes: Chang
     if "archived" in given:
         await store.archive(place.session, archived=changes.archived)
     if "title" in given:
-        await store.set_title(place.session, " ".join(clean_text(changes.title).split()))
+        await store.set_title(place.session, title)
         gateway.bus.publish(TitleChanged(place.session))
 
 

@@ -53,12 +53,24 @@ async def find_place_to_write(gateway: Gateway, caller: Caller, conversation: st
     place = await find_place_or_new(gateway, caller, conversation)
     if place.address.channel not in gateway.channels:
         raise Problem(409, "channel_off", f"The channel {place.address.channel} is not configured any more.")
-    if caller.agents is not None:
-        sender = caller.sender_at(place.address)
-        choice = await next_choice(gateway.store, gateway.agents, place.session, place.address, sender)
-        require_agent(caller, choice.agent)
-        await require_agents_there(gateway, caller, place.session)
+    await _require_agents(gateway, caller, place)
     return place
+
+
+async def find_place_to_change(gateway: Gateway, caller: Caller, conversation: str) -> Place:
+    """As `find_place`. Raises a 403 if an agent works there, or would answer next, that the caller may not use."""
+    place = await find_place(gateway, caller, conversation)
+    await _require_agents(gateway, caller, place)
+    return place
+
+
+async def _require_agents(gateway: Gateway, caller: Caller, place: Place) -> None:
+    if caller.agents is None:
+        return
+    sender = caller.sender_at(place.address)
+    choice = await next_choice(gateway.store, gateway.agents, place.session, place.address, sender)
+    require_agent(caller, choice.agent)
+    await require_agents_there(gateway, caller, place.session)
 
 
 async def require_agents_there(gateway: Gateway, caller: Caller, session: str) -> None:

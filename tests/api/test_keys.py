@@ -265,3 +265,33 @@ async def test_a_program_forgets_what_it_wrote_and_no_more_without_operate(
         history = await control.client.get(f"/conversations/{here}/history")
     assert ("my words" not in history.text) is deletes
     assert "a program's words" not in history.text
+
+
+async def test_a_key_for_one_agent_stops_and_changes_nothing_of_another(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.script(Say(["One, ", Pause(), "two."]), Say("Three."))
+    more = '[agents.clerk]\ndescription = "Files things."\n'
+    async with control_api(tmp_path, api, models, more=more) as control:
+        here = "/conversations/web:local:one"
+        first = await send(control.client, "Count.", wait=0)
+        await models.until_held()
+        waiting = await send(control.client, "On.", client_id="message-2", wait=0, busy="queue")
+        _, secret = await new_key(control, "operate", agents=["clerk"])
+        async with control.using(secret) as program:
+            answers = [
+                await program.post(f"{here}/stop"),
+                await program.delete(f"{here}/queue/{waiting['id']}"),
+                await program.delete(f"{here}/queue"),
+                await program.patch(here, json={"title": "Mine", "archived": True}),
+                await program.delete(here),
+            ]
+            # It may have its agent answer from now on; what runs there is still of the other one.
+            assert (await program.patch(here, json={"agent": "clerk"})).status_code == 200
+            answers.append(await program.post(f"{here}/stop"))
+            seen = await program.get(f"{here}/queue")
+        models.release()
+        end = (await control.client.get(f"/runs/{first['run']}", params={"wait": 60})).json()
+    assert [(each.status_code, each.json()["code"]) for each in answers] == [(403, "agent_not_allowed")] * 6
+    assert [each["text"] for each in seen.json()["messages"]] == ["On."]
+    assert (end["state"], end["text"]) == ("completed", "One, two.")
