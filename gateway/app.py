@@ -231,7 +231,9 @@ class Gateway:
         self._own_channels: list[Channel] = []
         self._new_channels: set[str] = set()
         self._replies = ChannelReplies(options.reply_options, mask)
-        histories = self._histories = HistoryCache(store, lambda session: self.bus.publish(HistoryChanged(session)))
+        histories = self._histories = HistoryCache(
+            store, lambda session, erased: self.bus.publish(HistoryChanged(session, erased))
+        )
         self._moved_chats = MovedChats(store, histories.forget, self.bus.released)
         self._receive = self._moved_chats.receiving(self.bus.deliver)
         self.delivery = Delivery(
@@ -292,7 +294,7 @@ class Gateway:
             keep_folder if workspaces is None else workspaces.remove,
             forget_person=mcp.forget_person,
             stop=affected.stop,
-            forget=histories.forget,
+            forget=histories.erase,
         )
         self.run_waits = RunWaits(store, self.bus)
         self.runs = RunReports(store, self.bus, agents, self.run_waits)

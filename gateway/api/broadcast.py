@@ -183,14 +183,22 @@ class Broadcast:
 
     # --- events ---
 
-    def publish(self, session: str, conversation: str, encode: Callable[[str], bytes], *, renews: bool = False) -> None:
-        """Adds an event, which `encode` makes with its id. Of a channel: session and conversation are "". With
-        `renews`, nothing published of the conversation before is kept: it may have been deleted."""
+    def publish(
+        self,
+        session: str,
+        conversation: str,
+        encode: Callable[[str], bytes],
+        *,
+        renews: bool = False,
+        erases: bool = False,
+    ) -> None:
+        """Adds an event, which `encode` makes with its id. Of a channel: session and conversation are "". `renews` is
+        as in `Frame`. With `erases`, nothing published of the conversation before is kept: it was deleted."""
         topics = [self._topics[key] for key in {session, EVERYTHING} if key in self._topics]
         self.number += 1
         frame = Frame(self.number, conversation, encode(self.id(self.number)), renews)
         for topic in topics:
-            if renews:
+            if erases:
                 topic.remove(conversation)
             topic.add(frame)
             self._fresh.add(topic)

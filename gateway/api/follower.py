@@ -385,6 +385,8 @@ class Follower:
                 await self._end_run(event.session, message)
         for command in await self._gateway.store.read(partial(watching.hidden_commands, ids=event.ids)):
             await self._tell_state(event, command)
+            if event.state != "read":
+                await self._end_run(event.session, command)
 
     async def _tell_state(self, event: bus.MessagesChanged, message: watching.WatchedMessage) -> None:
         """The answer of a command comes before its state. An option that was pressed has no answer of its own."""
@@ -675,7 +677,8 @@ class Follower:
         changed = events.ConversationChanged(
             conversation=conversation_id(event.session), change=change, title=found.title if found else ""
         )
-        self._publish(event.session, changed, renews=change != "title")
+        erases = change == "deleted" or (isinstance(event, bus.HistoryChanged) and event.erased)
+        self._publish(event.session, changed, renews=change != "title", erases=erases)
 
     def _tell_trouble(self) -> None:
         """Channels that have got into trouble since the last look, or out of it."""
@@ -688,10 +691,18 @@ class Follower:
 
     # --- out ---
 
-    def _publish(self, session: str, event: events.Event, *, is_growing: bool = False, renews: bool = False) -> None:
+    def _publish(
+        self,
+        session: str,
+        event: events.Event,
+        *,
+        is_growing: bool = False,
+        renews: bool = False,
+        erases: bool = False,
+    ) -> None:
         if self._broadcast.is_watched(session):
             conversation = conversation_id(session)
-            self._broadcast.publish(session, conversation, partial(events.encoded, event), renews=renews)
+            self._broadcast.publish(session, conversation, partial(events.encoded, event), renews=renews, erases=erases)
         if not is_growing:
             for listener in self._listeners:
                 listener(event)

@@ -89,9 +89,10 @@ class NoticeSent:
 @dataclass(frozen=True, slots=True)
 class HistoryChanged:
     """The conversation's history became another, not by a message or a turn: a part of it was taken back or deleted, or
-    a new one begins."""
+    a new one begins. `erased`: by a deletion, after which nobody is told again what was said there."""
 
     session: str
+    erased: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,15 +53,16 @@ class History:
         return sum(len(turn.exchanges) for turn in self.past)
 
 
-def _untold(session: str) -> None:
+def _untold(session: str, erased: bool) -> None:
     """For a cache that nobody watches."""
 
 
 class HistoryCache:
     """The histories of the sessions used last."""
 
-    def __init__(self, store: PastTurns, changed: Callable[[str], None] = _untold) -> None:
-        """`changed` is told of each session whose history became another, not of turns that are added."""
+    def __init__(self, store: PastTurns, changed: Callable[[str, bool], None] = _untold) -> None:
+        """`changed` is told of each session whose history became another, not of turns that are added, and whether a
+        part of it was deleted."""
         self._store = store
         self._changed = changed
         self._cached: OrderedDict[str, History] = OrderedDict()
@@ -106,9 +107,14 @@ class HistoryCache:
             self._count += history.size
 
     def forget(self, session: str) -> None:
-        """The history became another: it was reset or deleted, or another process has written to it."""
+        """The history became another: it was reset, or another process has written to it."""
         self._drop(session)
-        self._changed(session)
+        self._changed(session, False)
+
+    def erase(self, session: str) -> None:
+        """A part of the history, or all of it, was deleted."""
+        self._drop(session)
+        self._changed(session, True)
 
     async def follow(self, bus: Bus) -> None:
         """Forgets what other workers have changed, until cancelled."""

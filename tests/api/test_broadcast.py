@@ -21,8 +21,8 @@ async def distributing(events: Broadcast) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def publish(events: Broadcast, session: str, text: str, *, renews: bool = False) -> None:
-    events.publish(session, session, lambda id: f"{id} {text}".encode(), renews=renews)
+def publish(events: Broadcast, session: str, text: str, *, erases: bool = False) -> None:
+    events.publish(session, session, lambda id: f"{id} {text}".encode(), renews=erases, erases=erases)
 
 
 async def taken(watcher: Watcher, seconds: float = 10) -> list[str]:
@@ -88,12 +88,12 @@ async def test_who_comes_back_with_an_id_goes_on_there_and_with_a_foreign_id_now
     assert [events.number_of(each) for each in wrong] == [None] * 5
 
 
-async def test_what_renews_a_conversation_takes_its_earlier_events_away() -> None:
+async def test_what_erases_a_conversation_takes_its_earlier_events_away() -> None:
     events = Broadcast()
     with events.watch(EVERYTHING) as watcher:
         publish(events, "a", "secret")
         publish(events, "b", "other")
-        publish(events, "a", "deleted", renews=True)
+        publish(events, "a", "deleted", erases=True)
         assert await taken(watcher) == ["other", "deleted"]
 
 

@@ -16,6 +16,7 @@ from gateway.assembly.build import Built
 from gateway.bus import TurnParked, TurnStarted
 from tests.api.conftest import Api, control_api
 from tests.api.streams import Stream, watching
+from tests.api.test_messages import send
 from tests.gateway.play import until
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call, ModelServer, Pause, Say
@@ -245,6 +246,7 @@ async def test_a_new_conversation_at_the_same_place_brings_a_new_snapshot(
             await ann.say("/new")
             changed = await stream.until("conversation.changed")
             snapshot = await stream.until("snapshot")
+            await stream.until("run.ended")
             await ann.say("again")
             await stream.until("run.ended")
     assert changed.data["change"] == "new"
@@ -410,3 +412,42 @@ async def test_every_event_is_in_the_published_schema(tmp_path: Path, models: Mo
         missing = await control.client.get("/conversations/telegram:1:2/events")
     assert set(schema["discriminator"]["mapping"]) == set(types())
     assert (missing.status_code, missing.json()["code"]) == (404, "conversation_not_found")
+
+
+@pytest.mark.parametrize("command", ["/new", "/stop", "/undo", "/compact"])
+async def test_the_run_of_every_command_ends(tmp_path: Path, models: ModelServer, api: BotApi, command: str) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control, watching(control.client) as stream:
+        await send(control.client, "hi")
+        sent = await send(control.client, command, client_id="message-2", **{"as": "command"})
+        ended = await stream.until("run.ended", where=lambda data: data["run"]["run"] == sent["run"])
+    assert ended.data["run"]["state"] == "completed"
+    assert ended.data["run"]["text"] == sent["result"]["text"]
+
+
+async def test_a_client_that_comes_back_misses_nothing_before_a_new_conversation(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        async with watching(control.client) as stream:
+            sent = await send(control.client, "hi")
+            await stream.until("message")
+            place = stream.last_id
+            await stream.until("run.ended")
+            last = await send(control.client, "/new", client_id="message-2")
+            await stream.until("run.ended")
+        async with watching(control.client, after=place) as again:
+            for _ in range(len(stream.events) - [event.id for event in stream.events].index(place) - 1):
+                await again.next()
+        async with watching(control.client, after=place) as erased:
+            assert (await control.client.delete("/conversations/web:local:one")).status_code == 200
+            await erased.until("conversation.changed", where=lambda data: data["change"] == "deleted")
+        async with watching(control.client, after=place) as later:
+            await later.until("conversation.changed")
+    ended = [event.data["run"]["run"] for event in again.events if event.type == "run.ended"]
+    assert ended == [sent["run"], last["run"]]
+    assert [event.raw for event in again.events[1:]] == [
+        event.raw for event in stream.events[[event.id for event in stream.events].index(place) + 1 :]
+    ]
+    assert later.types == ["ping", "conversation.changed"]
