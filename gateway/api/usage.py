@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from gateway.api.caller import Caller, Operator
 from gateway.api.ids import conversation_id
 from gateway.app import Gateway
-from gateway.store.records import AuditKind, UsageTotals
+from gateway.store.records import AuditKind, AuditRow, UsageTotals
 from gateway.store.usage import UsageBy
 
 MAX_EVENTS = 1_000
@@ -101,22 +101,29 @@ def router(gateway: Gateway) -> APIRouter:
     ) -> Audit:
         """Who was refused or admitted, who decided, stopped or deleted what, and which calls had effects; by default of
         the last 30 days. A key for some conversations sees only what happened there."""
-        rows = await gateway.store.audit_since(_time(since), event, limit)
-        events = [
-            AuditEvent(
-                id=row.id,
-                at=row.at,
-                event=row.event,
-                actor=row.actor,
-                name=row.actor_name,
-                conversation=conversation_id(row.session),
-                detail=row.detail,
-            )
-            for row in reversed(rows)
-        ]
-        return Audit(events=[each for each in events if _sees(caller, each)], kinds=list(get_args(AuditKind)))
+        begin, seen, before = _time(since), list[AuditEvent](), None
+        while len(seen) < limit:
+            rows = await gateway.store.audit_since(begin, event, limit, before)
+            seen += [each for each in map(_event, reversed(rows)) if _sees(caller, each)]
+            if len(rows) < limit:
+                break
+            # What this caller may not see was among them.
+            before = rows[0].id
+        return Audit(events=seen[:limit], kinds=list(get_args(AuditKind)))
 
     return routes
+
+
+def _event(row: AuditRow) -> AuditEvent:
+    return AuditEvent(
+        id=row.id,
+        at=row.at,
+        event=row.event,
+        actor=row.actor,
+        name=row.actor_name,
+        conversation=conversation_id(row.session),
+        detail=row.detail,
+    )
 
 
 def _time(since: datetime | None) -> datetime:

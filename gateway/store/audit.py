@@ -47,11 +47,17 @@ def record(connection: Connection, *events: AuditEvent) -> None:
 
 
 def since(
-    connection: Connection, time: datetime, event: str | None = None, limit: int | None = None
+    connection: Connection,
+    time: datetime,
+    event: str | None = None,
+    limit: int | None = None,
+    before: int | None = None,
 ) -> Sequence[AuditRow]:
     """The events since then, all or of one kind, oldest first, without the hashes of single settings; `limit`: only so
-    many of the newest."""
+    many of the newest; `before`: only those with smaller ids."""
     query = _since if event is None else _since.where(audit.c.event == event)
+    if before is not None:
+        query = query.where(audit.c.id < before)
     if limit is not None:
         query = query.order_by(None).order_by(audit.c.id.desc()).limit(limit)
     rows = [

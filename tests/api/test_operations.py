@@ -10,6 +10,7 @@ import pytest
 
 from tests.api.conftest import Api, control_api
 from tests.api.test_keys import new_key
+from tests.api.test_messages import send
 from tests.servers.models import Call, ModelServer, Pause, Say, Usage
 from tests.servers.telegram import BotApi
 
@@ -179,3 +180,20 @@ async def test_the_trace_of_a_turn_says_what_happened_when(tmp_path: Path, model
     assert kinds[:4] == ["read", "model", "tool", "model"]
     assert trace["summary"].startswith("completed")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "turn_not_found")
+
+
+async def test_a_limited_key_is_told_of_its_part_of_the_audit_log_behind_what_others_did(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with control_api(tmp_path, api, models) as control:
+        await send(control.client, "/export", to="web:local:mine")
+        made = await control.client.post(
+            "/keys", json={"name": "mine", "scope": "operate", "conversations": ["web:local:mine"]}
+        )
+        for number in range(5):
+            await send(control.client, "/export", to=f"web:local:other-{number}")
+        async with control.using(made.json()["secret"]) as program:
+            seen = (await program.get("/audit", params={"limit": 2})).json()["events"]
+        newest = (await control.client.get("/audit", params={"limit": 2})).json()["events"]
+    assert [(each["event"], each["conversation"]) for each in seen] == [("exported", "web:local:mine")]
+    assert [each["conversation"] for each in newest] == ["web:local:other-4", "web:local:other-3"]
