@@ -225,7 +225,7 @@ class SlackChannel:
 
     async def _answer(self, request: Request) -> Response:
         if request.method != "POST":
-            return PlainTextResponse("Slack's request URL: POST only", 405)
+            return PlainTextResponse("Slack's request URL: POST only", 405, {"Allow": "POST"})
         if not _may_be_signed(request):
             return PlainTextResponse("not signed by Slack", 401)
         body = bytearray()

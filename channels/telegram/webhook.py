@@ -28,7 +28,7 @@ def webhook_app(secret: str, take: Callable[[Any], Awaitable[bool]]) -> ASGIApp:
 
 async def _answer(request: Request, secret: str, take: Callable[[Any], Awaitable[bool]]) -> Response:
     if request.method != "POST":
-        return PlainTextResponse("Telegram's webhook: POST only", 405)
+        return PlainTextResponse("Telegram's webhook: POST only", 405, {"Allow": "POST"})
     if not hmac.compare_digest(request.headers.get(SECRET_HEADER, "").encode(), secret.encode()):
         return PlainTextResponse("not from Telegram", 401)
     body = bytearray()

@@ -159,7 +159,8 @@ class Guard:
         caller = await self._find(request)
         self._take(f"nobody {request.client.host if request.client else ''}" if caller is None else caller.actor)
         if caller is None:
-            raise Problem(401, "key_missing", "Send a valid key as a Bearer token: interject keys create makes one.")
+            detail = "Send a valid key as a Bearer token: interject keys create makes one."
+            raise Problem(401, "key_missing", detail, headers={"WWW-Authenticate": "Bearer"})
         return caller
 
     async def _find(self, request: HTTPConnection) -> Caller | None:

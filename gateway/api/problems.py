@@ -94,13 +94,14 @@ def answer_problems(api: FastAPI) -> None:
     answer(MediaMissing, lambda error: Problem(404, "file_not_found", str(error)))
     answer(FileTooLarge, lambda error: Problem(413, "file_too_large", str(error)))
     answer(MediaError, lambda error: Problem(507, "file_not_stored", str(error)))
-    answer(HTTPException, lambda error: _of_http(error) if isinstance(error, HTTPException) else _unexpected(error))
+    answer(HTTPException, lambda error: of_http(error) if isinstance(error, HTTPException) else _unexpected(error))
     answer(ValidationError, _invalid)
     answer(RequestValidationError, _invalid)
     answer(Exception, _unexpected)
 
 
-def _of_http(error: HTTPException) -> Problem:
+def of_http(error: HTTPException) -> Problem:
+    """What the framework refuses: unknown addresses, wrong methods, bodies that cannot be read."""
     codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     code = codes.get(error.status_code, "http_error")
     return Problem(error.status_code, code, str(error.detail), headers=error.headers)

@@ -373,3 +373,25 @@ async def test_the_example_of_the_guide_runs(
         await asyncio.to_thread(exec, compile(example, str(GUIDE), "exec"), names)
     names["client"].close()
     assert capsys.readouterr().out == "Nothing yet.\n"
+
+
+async def test_one_model_is_found_and_what_does_not_exist_is_named(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    async with endpoint(tmp_path, api, models, AGENTS) as (client, control):
+        found = await client.models.retrieve("interject/poet")
+        with pytest.raises(openai.NotFoundError) as missing:
+            await client.models.retrieve("gpt-5")
+        with pytest.raises(openai.NotFoundError) as nowhere:
+            await client.embeddings.create(model="interject", input="Hello")
+        wrong = await control.client.delete(f"{control.url}/v1/models")
+    assert found.id == "interject/poet"
+    assert (missing.value.code, nowhere.value.code) == ("model_not_found", "not_found")
+    assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert wrong.headers["Allow"] == "GET"
+
+
+async def test_a_request_without_a_key_is_told_what_to_send(tmp_path: Path, models: ModelServer, api: BotApi) -> None:
+    async with control_api(tmp_path, api, models) as control, httpx.AsyncClient(trust_env=False) as nobody:
+        refused = [await nobody.get(f"{control.url}{path}") for path in ("/api/v1/now", "/v1/models", "/metrics")]
+    assert [(each.status_code, each.headers["WWW-Authenticate"]) for each in refused] == [(401, "Bearer")] * 3

@@ -16,7 +16,7 @@ from agent.media import MediaStore
 from channels.programs import address_of
 from channels.web.access_guard import Site
 from channels.web.body_limit import BodyLimit
-from gateway.api.caller import Reader, Writer
+from gateway.api.caller import Caller, Reader, Writer
 from gateway.api.guard import Callers, Guard
 from gateway.api.limits import UPLOAD_LIMIT
 from gateway.api.openai import chat, responses
@@ -29,6 +29,7 @@ from gateway.api.openai.requests import (
     ResponsesRequest,
     asked_in_chat,
     asked_in_responses,
+    unknown_model,
 )
 from gateway.app import Gateway
 
@@ -50,13 +51,22 @@ def app(gateway: Gateway, media: MediaStore, callers: Callers, *, site: Site) ->
         base = site.url or str(request.base_url).rstrip("/")
         return Exchange(gateway, media, caller, asked, base)
 
-    @api.get(f"{PREFIX}/models")
-    async def models(caller: Reader) -> dict[str, Any]:
+    def models_of(caller: Caller) -> list[dict[str, Any]]:
         usual = gateway.agents.pick("", address_of(""), caller.sender)
         names = [name for name in gateway.agents.named if caller.may_use(name)]
         ids = [*([MODEL] if caller.may_use(usual) else []), *(f"{MODEL}/{name}" for name in names)]
-        head = {"object": "model", "created": started, "owned_by": "interject"}
-        return {"object": "list", "data": [{"id": id, **head} for id in ids]}
+        return [{"id": id, "object": "model", "created": started, "owned_by": "interject"} for id in ids]
+
+    @api.get(f"{PREFIX}/models")
+    async def models(caller: Reader) -> dict[str, Any]:
+        return {"object": "list", "data": models_of(caller)}
+
+    @api.get(f"{PREFIX}/models/{{model:path}}")
+    async def one_model(model: str, caller: Reader) -> dict[str, Any]:
+        found = next((each for each in models_of(caller) if each["id"] == model), None)
+        if found is None:
+            raise unknown_model(model)
+        return found
 
     @api.post(f"{PREFIX}/chat/completions")
     async def completions(body: ChatRequest, request: Request, caller: Writer, named: Named = None) -> Response:

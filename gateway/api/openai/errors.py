@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +14,7 @@ from agent.media import FileTooLarge, MediaError
 from channels.channel import NotStored
 from channels.runs import UnknownRun, WrongResults
 from channels.web.parse import BadPost
-from gateway.api.problems import INTERNAL, Problem
+from gateway.api.problems import INTERNAL, Problem, of_http
 from gateway.media import DatabaseUnavailable
 from gateway.store.errors import StoreError
 
@@ -28,9 +28,15 @@ class Refusal(Exception):
         self.code = code
 
 
-def response(status: int, code: str, message: str, retry_after: int | None = None) -> Response:
+def response(
+    status: int,
+    code: str,
+    message: str,
+    retry_after: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     kind = "server_error" if status >= 500 else "invalid_request_error"
-    headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+    headers = dict(headers or {}) | ({} if retry_after is None else {"Retry-After": str(retry_after)})
     message = message.encode(errors="replace").decode()
     return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": code}}, status, headers)
 
@@ -71,12 +77,12 @@ def _of_refusal(error: Exception) -> Response:
 
 def of_problem(error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return response(error.status, error.code, error.detail, error.retry_after)
+    return response(error.status, error.code, error.detail, error.retry_after, error.headers)
 
 
 def _of_http(error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return response(error.status_code, "http_error", str(error.detail))
+    return of_problem(of_http(error))
 
 
 def _invalid(error: Exception) -> Response:

@@ -208,8 +208,12 @@ def _named(conversation: object) -> str | None:
 def _agent_of(model: str) -> str:
     head, _, name = model.partition("/")
     if head != MODEL:
-        raise Refusal(404, "model_not_found", f'There is no model "{model}". GET /v1/models lists them.')
+        raise unknown_model(model)
     return name
+
+
+def unknown_model(model: str) -> Refusal:
+    return Refusal(404, "model_not_found", f'There is no model "{model}". GET /v1/models lists them.')
 
 
 def _tail(messages: Sequence[ChatMessage], role: str) -> list[ChatMessage]:
