@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 
@@ -12,7 +13,8 @@ _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 def open_standard_streams() -> None:
     """Opens /dev/null in the place of those that are closed. Else the next file or socket gets the number of one, and
-    what is printed or logged is written into it."""
+    what is printed or logged is written into it. Characters that the encoding of a terminal lacks are written as
+    escape sequences: titles and names have any."""
     for number, (name, mode) in enumerate(_STREAMS):
         try:
             os.fstat(number)
@@ -22,6 +24,9 @@ def open_standard_streams() -> None:
         if getattr(sys, name) is None:
             stream = os.fdopen(number, mode, encoding="utf-8", errors="backslashreplace", closefd=False)
             setattr(sys, name, stream)
+    for written in (sys.stdout, sys.stderr):
+        if isinstance(written, io.TextIOWrapper):
+            written.reconfigure(errors="backslashreplace")
 
 
 def is_of_stream(error: OSError) -> bool:

@@ -38,6 +38,8 @@ def back_up(
     `OSError`."""
     if target.exists() and not overwrite:
         raise StoreFailed(f"{target} exists already. Choose another name, or overwrite it with --force")
+    if not target.absolute().parent.is_dir():
+        raise StoreFailed(f"{target.parent} is no folder: make it, or choose another one")
     with TemporaryDirectory(dir=target.absolute().parent, prefix=".backup-") as folder:
         copy, archive = Path(folder) / DATABASE, Path(folder) / "backup.zip"
         write_copy(url, copy)

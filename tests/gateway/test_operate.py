@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from channels.address import Address, Sender
@@ -205,3 +206,31 @@ def test_the_page_of_commands_has_every_command_of_the_program(capsys: pytest.Ca
     there = set(re.findall(r"^    ([a-z-]+)(?: {2}|$)", capsys.readouterr().out, re.MULTILINE))
     page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^\| `interject ([a-z-]+)` \|", page, re.MULTILINE)) == there
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+async def test_a_terminal_without_the_characters_of_a_title_shows_their_codes(desk: Desk, encoding: str) -> None:
+    desk.write("[web]\nport = 0\n")
+    async with desk.running() as gateway:
+        link = httpx.URL(gateway.link)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            sent = await client.post(
+                f"{link.scheme}://{link.netloc.decode()}/api/v1/conversations/web:local:one/messages",
+                headers={"Authorization": f"Bearer {link.params['token']}"},
+                json={"client_id": "message-1", "text": "日本 <b>"},
+            )
+        assert sent.status_code == 200
+        shown = await desk.call("sessions", PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert (shown.code, shown.err) == (0, "")
+    assert "\\u65e5\\u672c <b>" in shown.out
+
+
+async def test_a_backup_into_a_folder_that_does_not_exist_names_the_folder(desk: Desk) -> None:
+    async with desk.running():
+        refused = await desk.call("backup", str(desk.folder / "nowhere" / "backup.zip"))
+    folder = desk.folder / "nowhere"
+    assert (refused.code, refused.out, refused.err) == (
+        1,
+        "",
+        f"interject: {folder} is no folder: make it, or choose another one\n",
+    )
