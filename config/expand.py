@@ -15,11 +15,13 @@ from pydantic import SecretStr
 from config.errors import Fault, Key
 from config.media import FILE, MediaUrl
 from config.schema import Table, kind_at
+from config.section import Secret
 from config.store import DatabaseUrl
 from config.tools import ToolOption
 from config.written import Written
 
 _REFERENCE = re.compile(r"\$(?P<escaped>\$\{)|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)\}|(?P<broken>\$\{)")
+_MISSPELLED = re.compile(r"\$[A-Z_][A-Z0-9_]*|\$\([A-Z_][A-Z0-9_]*\)|%[A-Z_][A-Z0-9_]*%")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
@@ -48,6 +50,9 @@ def expand(written: Written, environ: Mapping[str, str]) -> tuple[Table, list[Fa
                 return value
 
     def text_at(key: Key, text: str, kind: object) -> object:
+        if _is_misspelled_reference(text, kind):
+            faults.append(Fault(key, 'an environment variable is written "${NAME}"'))
+            return text
         try:
             given = _with_encoded_user(text, environ) if kind is DatabaseUrl else text
             resolved = _resolved(given, environ, written.base(key), is_url=kind is MediaUrl)
@@ -82,6 +87,11 @@ def variables_read(written: Written) -> frozenset[str]:
 def anchored(path: Path, base: Path) -> Path:
     """`path` as an absolute path, relative to `base`; a leading ~ is the home directory."""
     return Path(os.path.normpath(base / os.path.expanduser(path)))
+
+
+def _is_misspelled_reference(text: str, kind: object) -> bool:
+    """Whether a secret is no secret but the name of a variable, as a shell or Windows would write it."""
+    return kind in (SecretStr, list[Secret]) and _MISSPELLED.fullmatch(text) is not None
 
 
 def _with_encoded_user(url: str, environ: Mapping[str, str]) -> str:

@@ -15,6 +15,8 @@ from config.schema import Table
 PREFIX = "INTERJECT_"
 RESERVED = frozenset({"INTERJECT_HOME", "INTERJECT_CONFIG", "INTERJECT_TOKEN"})
 
+_TYPOGRAPHIC_QUOTE = re.compile("[\u2018-\u201f\u00ab\u00bb]")
+
 _MAY_BEGIN = re.compile(r"""\s*($|\#|\[|["'].*=|[\w-]+\s*[=.])""")
 """A line that may begin a header or a setting. Most lines inside a long value cannot, and need not be tried."""
 
@@ -58,7 +60,7 @@ def _text(file: Path) -> str:
         return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError([Problem("not UTF-8 text", place=f"{file}:{line}")]) from None
+        raise ConfigurationError([Problem("not UTF-8 text. Save the file as UTF-8", place=f"{file}:{line}")]) from None
     except OSError as error:
         raise ConfigurationError([Problem(f"cannot be read: {error.strerror}", place=str(file))]) from None
 
@@ -74,11 +76,35 @@ def _parsed(text: str, file: Path | None) -> Table:
 
 
 def _syntax_problem(message: str, text: str, file: Path | None) -> Problem:
-    error = re.fullmatch(r"(?P<wrong>.*) \(at (?:line (?P<line>\d+), column \d+|end of document)\)", message, re.DOTALL)
+    error = re.fullmatch(
+        r"(?P<wrong>.*) \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)", message, re.DOTALL
+    )
     if error is None:
         return Problem(f"not TOML: {message}", place=str(file))
-    line = error["line"] or text.rstrip("\n").count("\n") + 1
-    return Problem(f"not TOML: {error['wrong']}", place=f"{file}:{line}")
+    line = int(error["line"] or text.rstrip("\n").count("\n") + 1)
+    rest = text.split("\n")[line - 1][int(error["column"]) - 1 :] if error["column"] else ""
+    return Problem(f"not TOML: {_explained_syntax(error['wrong'], rest.strip())}", place=f"{file}:{line}")
+
+
+def _explained_syntax(wrong: str, rest: str) -> str:
+    """The parser's words, and what to write instead. `rest` is the line from where it is wrong, which is not repeated:
+    it may be a secret."""
+    if twice := re.fullmatch(r"Cannot declare \((?P<names>.*)\) twice", wrong):
+        section = ".".join(re.findall(r"[^',\s]+", twice["names"]))
+        return f"the section [{section}] is there twice. Put its settings together"
+    if wrong == "Cannot overwrite a value":
+        return f"{wrong}: a setting is there twice"
+    if wrong == "Expected '=' after a key in a key/value pair":
+        return f"{wrong}. A setting is written name = value"
+    if wrong in ("Invalid hex value", "Unescaped '\\' in a string"):
+        return f"{wrong}. For a backslash in the text, put the text in single quotes: '…'"
+    if wrong != "Invalid value" or not rest:
+        return wrong
+    if _TYPOGRAPHIC_QUOTE.match(rest):
+        return f'{wrong}. These quotes are typographic ones: write "…"'
+    if re.match(r"(true|false)\b", rest, re.IGNORECASE):
+        return f"{wrong}. Write true or false, in small letters"
+    return f'{wrong}. Text is written in quotes: "…"' if rest[0] not in "#=]," else wrong
 
 
 def _set(tree: Table, path: list[str], text: str) -> Key | None:

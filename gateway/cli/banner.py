@@ -17,16 +17,17 @@ Row = tuple[str, str]
 """A label, and the text beside it."""
 
 
-def banner(configuration: Configuration, link: str | None) -> str:
-    """Some twenty lines for a person. `link` is the web chat's, None when it is off."""
-    rows = [*_chat(link), *_model(configuration), *_channels(configuration), *_paths(configuration)]
+def banner(configuration: Configuration, link: str | None, program: str) -> str:
+    """Some twenty lines for a person. `link` is the web chat's, None when it is off. `program` is how this command is
+    called here."""
+    rows = [*_chat(link, program), *_model(configuration), *_channels(configuration), *_paths(configuration, program)]
     return "\n".join([f"Interject {VERSION}", "", *(_format(label, text) for label, text in rows), ""])
 
 
-def _chat(link: str | None) -> Iterator[Row]:
+def _chat(link: str | None, program: str) -> Iterator[Row]:
     yield "web chat", link or "off ([web] enabled = false)"
     if link is not None:
-        yield "terminal", "interject chat"
+        yield "terminal", f"{program} chat"
 
 
 def _model(configuration: Configuration) -> Iterator[Row]:
@@ -71,9 +72,9 @@ def _approvers(channel: ChannelSettings) -> str:
     return " or ".join((*channel.admins, '"interject pair approve CODE"'))
 
 
-def _paths(configuration: Configuration) -> Iterator[Row]:
+def _paths(configuration: Configuration, program: str) -> Iterator[Row]:
     file = configuration.file
-    yield "settings", str(file.absolute()) if file else f'none yet; "interject init" writes {FILE}'
+    yield "settings", str(file.absolute()) if file else f'none yet; "{program} init" writes {FILE}'
     yield "state", str(configuration.home)
     yield "workspace", str(configuration.settings.agent.workspace)
 

@@ -16,6 +16,7 @@ from config.models import provider_and_name
 from config.presets import PRESETS, Preset
 from config.template import Answers, ChannelAnswers, template
 from gateway.cli.home import make_home
+from gateway.cli.program import program
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ def init(file: Path | None, environ: Mapping[str, str], *, force: bool) -> int:
     except EOFError:
         sys.stderr.write("\ninterject: nothing was written\n")
         return 1
-    sys.stdout.write(f'Wrote {file}. Next: "interject check" validates it, "interject run" starts the gateway.\n')
+    name = program()
+    sys.stdout.write(f'Wrote {file}. Next: "{name} check" validates it, "{name} run" starts the gateway.\n')
     return 0
 
 
@@ -111,12 +113,13 @@ def _secret_places(platform: _Platform, setting: str, secrets: Path) -> tuple[st
 
 
 def _ask_model(person: Person) -> str:
+    refused = ""
     while True:
-        model = person.ask("Model, like openai:gpt-5 (Enter: demo, which works offline): ").strip() or "demo"
+        model = person.ask(f"{refused}Model, like openai:gpt-5 (Enter: demo, which works offline): ").strip() or "demo"
         provider, name = provider_and_name(model)
         if model == "demo" or (provider in PRESETS and name):
             return model
-        person.ask(f'Not a model: enter "demo" or provider:name; providers are {", ".join(PRESETS)}. (Enter) ')
+        refused = f'Not a model: enter "demo" or provider:name; providers are {", ".join(PRESETS)}.\n'
 
 
 def _ask_secret(person: Person, prompt: str, variable: str, file: Path) -> str:

@@ -22,6 +22,7 @@ from gateway.cli.home import describe_error
 from gateway.cli.instance_file import published
 from gateway.cli.logs import LogOfGateway, log_to, secrets_in
 from gateway.cli.memory import hide_memory
+from gateway.cli.program import program
 from gateway.cli.reload_socket import answering
 from gateway.cli.standard_streams import discard_unwritable
 from gateway.cli.web_token import sign_in_link
@@ -63,7 +64,7 @@ async def _serve(configuration: Configuration) -> int:
             answering(configuration.home, built.gateway.reload),
         ):
             with published(configuration.home, built.link):
-                _show(banner(configuration, sign_in_link(configuration, built.link)))
+                _show(banner(configuration, sign_in_link(configuration, built.link), program()))
                 remove_old_temporary_files(configuration.home, before=started)
                 gc.freeze()
                 gc.enable()

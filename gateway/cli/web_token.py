@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from config.load import Configuration
 from gateway.cli.home import describe_error, make_home
 from gateway.cli.instance_file import published_link, replace_link
+from gateway.cli.program import program
 from gateway.store.errors import StoreError
 from gateway.store.shared_secrets import WEB_TOKEN
 from gateway.web.token import WebToken, new_token, token_before, token_file
@@ -76,7 +77,7 @@ def sign_in_link(configuration: Configuration, link: str | None) -> str | None:
         return None
     origin = configuration.settings.web.url or _origin(link)
     if not sys.stdout.isatty():
-        return f'{origin} ("interject web-token show", in a terminal, prints the sign-in link)'
+        return f'{origin} ("{program()} web-token show", in a terminal, prints the sign-in link)'
     return f"{origin}/?{urlsplit(link).query}"
 
 

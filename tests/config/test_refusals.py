@@ -660,9 +660,43 @@ IN_THE_FILE: dict[str, tuple[str, ...]] = {
         '[channels.telegram]\ntoken = "file:/nowhere/x"\n',
         "interject.toml:2: channels.telegram.token: file:/nowhere/x cannot be read: No such file or directory",
     ),
+    "a variable as a shell writes it": (
+        '[models.openai]\napi_key = "$OPENAI_API_KEY"\n[channels.slack]\nbot_token = "%SLACK%"\napp_token = "$(X)"\n',
+        'interject.toml:2: models.openai.api_key: an environment variable is written "${NAME}"',
+        'interject.toml:4: channels.slack.bot_token: an environment variable is written "${NAME}"',
+        'interject.toml:5: channels.slack.app_token: an environment variable is written "${NAME}"',
+    ),
     "no value": ("[agent]\nmax_steps =\n", "interject.toml:2: not TOML: Invalid value"),
     "an end too early": ("[agent]\n\nx = [1,\n", "interject.toml:3: not TOML: Invalid value"),
-    "the same key twice": ("[web]\nport = 1\nport = 2\n", "interject.toml:3: not TOML: Cannot overwrite a value"),
+    "the same key twice": (
+        "[web]\nport = 1\nport = 2\n",
+        "interject.toml:3: not TOML: Cannot overwrite a value: a setting is there twice",
+    ),
+    "the same section twice": (
+        "[models.openai]\n[models.openai]\n",
+        "interject.toml:2: not TOML: the section [models.openai] is there twice. Put its settings together",
+    ),
+    "text without quotes": (
+        "[agent]\nmodel = demo  # the built-in one\n",
+        'interject.toml:2: not TOML: Invalid value. Text is written in quotes: "…"',
+    ),
+    "quotes of a word processor": (
+        "[agent]\nmodel = “demo”\n",
+        'interject.toml:2: not TOML: Invalid value. These quotes are typographic ones: write "…"',
+    ),
+    "true in capitals": (
+        "[web]\nenabled = True\n",
+        "interject.toml:2: not TOML: Invalid value. Write true or false, in small letters",
+    ),
+    "a path of Windows": (
+        '[agent]\nworkspace = "C:\\Users"\n',
+        "interject.toml:2: not TOML: Invalid hex value. For a backslash in the text, put the text in single quotes: "
+        "'…'",
+    ),
+    "another format": (
+        "agent:\n  model: demo\n",
+        "interject.toml:1: not TOML: Expected '=' after a key in a key/value pair. A setting is written name = value",
+    ),
 }
 
 
@@ -798,7 +832,7 @@ allow = ["ann"]
 @pytest.mark.parametrize(
     ("content", "reported"),
     [
-        (b'[agent]\ninstructions = "\xff"\n', r"interject\.toml:2: not UTF-8 text$"),
+        (b'[agent]\ninstructions = "\xff"\n', r"interject\.toml:2: not UTF-8 text\. Save the file as UTF-8$"),
         (b"x = " + b"[" * 100_000, r"interject\.toml: nested too deeply$"),
         (b"x = " + b"1" * 5_000, r"interject\.toml: not TOML: Exceeds the limit"),
     ],

@@ -503,7 +503,7 @@ class Typist:
 
 def test_init_asks_and_stores_typed_keys_in_private_files(tmp_path: Path) -> None:
     person = Typist(
-        *("gpt-5", "", "openai:gpt-5", "http://127.0.0.1:9/v1", "sk-typed"),
+        *("gpt-5", "openai:gpt-5", "http://127.0.0.1:9/v1", "sk-typed"),
         *("y", "1:typed", "7, @ann bob"),
         *("y", "xoxb-typed", "xapp-typed", "U012AB3CD ann"),
         *("yes", "d-typed", "*"),
@@ -866,7 +866,7 @@ async def test_check_online_checks_the_models_of_channels_and_of_voice_notes(des
 )
 def test_the_banner_names_allowed_users_and_missing_channels(desk: Desk, access: str, users: str) -> None:
     file = desk.write(f'[channels.work]\ntype = "slack"\nbot_token = "{TOKEN}"\napp_token = "{TOKEN}"\n{access}\n')
-    text = " ".join(banner(load(file, {}, desk.home), None).split())
+    text = " ".join(banner(load(file, {}, desk.home), None, "interject").split())
     assert f"work starting; allowed users (allowlist): {users} " in text
     assert "slack not configured" not in text
     for platform in ("telegram", "discord"):
@@ -940,3 +940,12 @@ async def test_without_a_command_the_commands_are_shown(desk: Desk) -> None:
     ended = await desk.call()
     assert ended.code == 2
     assert "usage: interject" in ended.err
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["on the path", "not on the path"])
+async def test_what_to_type_next_is_what_works_here(desk: Desk, found: bool) -> None:
+    script = Path(sys.executable).with_name("interject")
+    path = f"{script.parent}:/usr/bin:/bin" if found else "/usr/bin:/bin"
+    ended = await desk.call("init", program=(str(script),), PATH=path)
+    name = "interject" if found else str(script)
+    assert ended.out == f'Wrote interject.toml. Next: "{name} check" validates it, "{name} run" starts the gateway.\n'
