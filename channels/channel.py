@@ -136,8 +136,8 @@ class Cursors(Protocol):
     async def load(self) -> dict[str, str]:
         """Positions by chat."""
 
-    async def save(self, positions: Mapping[str, str]) -> None:
-        """Adds and replaces. Raises `NotStored`."""
+    async def save(self, positions: Mapping[str, str | None]) -> None:
+        """Adds and replaces; None removes. Raises `NotStored`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-
-from channels.channel import Cursors, NotStored, Shard
+from channels.channel import Cursors, Shard
 from channels.discord.snowflakes import shard_number
-
-log = logging.getLogger(__name__)
+from channels.position_saver import PositionSaver
 
 SAVE_INTERVAL = 1.0
 """Minimum seconds between two writes."""
@@ -30,8 +26,7 @@ class MessageCursors:
         self._open: dict[str, set[int]] = {}
         self._held: dict[str, int] = {}
         self._direct: set[str] = set()
-        self._changed: set[str] = set()
-        self._unsaved = asyncio.Event()
+        self._saver = PositionSaver(cursors, self._stored, SAVE_INTERVAL)
 
     async def load(self) -> None:
         for chat, stored in (await self._cursors.load()).items():
@@ -80,7 +75,7 @@ class MessageCursors:
 
     def advance(self, chat: str, id: int) -> None:
         self._newest[chat] = max(self._newest.get(chat, 0), id)
-        self._mark_changed(chat)
+        self._saver.changed(chat)
 
     def hold(self, chat: str, id: int) -> None:
         """Keeps the channel's position at most there, whatever is received, until `release`."""
@@ -88,7 +83,7 @@ class MessageCursors:
 
     def release(self, chat: str) -> None:
         self._held.pop(chat, None)
-        self._mark_changed(chat)
+        self._saver.changed(chat)
 
     def reset(self) -> None:
         """Messages that were open will be read again."""
@@ -102,29 +97,15 @@ class MessageCursors:
 
     async def run(self) -> None:
         """Saves changed positions until cancelled."""
-        while True:
-            await self._unsaved.wait()
-            await asyncio.sleep(SAVE_INTERVAL)
-            await self.save()
+        await self._saver.run()
 
     async def save(self) -> None:
-        self._unsaved.clear()
-        changed, self._changed = self._changed, set()
-        positions = {chat: self._stored(chat, id) for chat in changed if (id := self.position(chat))}
-        if not positions:
-            return
-        try:
-            await self._cursors.save(positions)
-        except NotStored as error:
-            log.warning("read positions could not be stored, trying again: %s", error)
-            self._changed |= changed
-            self._unsaved.set()
+        await self._saver.save()
 
-    def _stored(self, chat: str, id: int) -> str:
+    def _stored(self, chat: str) -> str | None:
+        id = self.position(chat)
+        if not id:
+            return None
         direct = [_DIRECT] if chat in self._direct else []
         guild = [_GUILD + self._guilds[chat]] if chat in self._guilds else []
         return " ".join([str(id), *direct, *guild])
-
-    def _mark_changed(self, chat: str) -> None:
-        self._changed.add(chat)
-        self._unsaved.set()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
-from channels.channel import Cursors, NotStored
+from channels.channel import Cursors
+from channels.position_saver import PositionSaver
 from channels.slack.api import Api, error_code
 from channels.slack.content import Json
 from channels.visible import MALFORMED
@@ -20,7 +20,7 @@ MAX_AGE = 24 * 3600.0
 """Seconds after which a message is not answered any more."""
 
 MAX_PLACES = 100
-"""Channels and threads that are read, those first in which somebody wrote last."""
+"""Channels and threads that are read, those in which somebody wrote last."""
 
 PAGE = 200
 SAVE_INTERVAL = 2.0
@@ -28,29 +28,30 @@ SAVE_INTERVAL = 2.0
 
 
 class MissedMessages:
-    """Keeps the newest message that was read in each direct chat and channel, and in each thread where the bot is."""
+    """Keeps the newest message that was read in the direct chats, channels and threads where the bot is."""
 
     def __init__(self, api: Api, cursors: Cursors) -> None:
         self._api = api
         self._cursors = cursors
         self._newest: dict[str, str] = {}
-        self._changed: set[str] = set()
-        self._unsaved = asyncio.Event()
+        self._saver = PositionSaver(cursors, self._newest.get, SAVE_INTERVAL)
 
     async def load(self) -> None:
-        self._newest = {**await self._cursors.load(), **self._newest}
+        for place, ts in (await self._cursors.load()).items():
+            self._newest.setdefault(place, ts)
+        self._drop_oldest()
 
     def read(self, chat: str, thread: str | None, ts: str) -> None:
         """A message was read. `thread`: of a thread where the bot is."""
         place = f"{chat} {thread or ''}".rstrip()
         if self._newest.get(place, "") < ts:
             self._newest[place] = ts
-            self._changed.add(place)
-            self._unsaved.set()
+            self._saver.changed(place)
+            self._drop_oldest()
 
     async def events(self) -> list[Json]:
         """The messages since then, as Slack's events, in order. Raises no error of Slack's."""
-        recent = sorted(self._newest.items(), key=lambda position: position[1], reverse=True)[:MAX_PLACES]
+        recent = sorted(self._newest.items(), key=lambda position: position[1], reverse=True)
         found: dict[tuple[str, str], Json] = {}
         for place, position in recent:
             chat, _, thread = place.partition(" ")
@@ -79,19 +80,14 @@ class MissedMessages:
 
     async def run(self) -> None:
         """Saves changed positions until cancelled."""
-        while True:
-            await self._unsaved.wait()
-            await asyncio.sleep(SAVE_INTERVAL)
-            await self.save()
+        await self._saver.run()
 
     async def save(self) -> None:
-        self._unsaved.clear()
-        changed, self._changed = self._changed, set()
-        if not changed:
-            return
-        try:
-            await self._cursors.save({place: self._newest[place] for place in changed})
-        except NotStored as error:
-            log.warning("read positions could not be stored, trying again: %s", error)
-            self._changed |= changed
-            self._unsaved.set()
+        await self._saver.save()
+
+    def _drop_oldest(self) -> None:
+        """Threads are begun for ever, and only the newest are read again."""
+        if len(self._newest) > MAX_PLACES:
+            for place in sorted(self._newest, key=self._newest.__getitem__)[:-MAX_PLACES]:
+                del self._newest[place]
+                self._saver.changed(place)

@@ -11,7 +11,7 @@ from gateway.store.errors import StoreError
 
 class CursorStore(Protocol):
     async def cursors(self, channel: str) -> dict[str, str]: ...
-    async def keep_cursors(self, channel: str, positions: Mapping[str, str]) -> None: ...
+    async def keep_cursors(self, channel: str, positions: Mapping[str, str | None]) -> None: ...
 
 
 class StoredCursors:
@@ -24,7 +24,7 @@ class StoredCursors:
     async def load(self) -> dict[str, str]:
         return await self._store.cursors(self._channel)
 
-    async def save(self, positions: Mapping[str, str]) -> None:
+    async def save(self, positions: Mapping[str, str | None]) -> None:
         try:
             await self._store.keep_cursors(self._channel, positions)
         except StoreError as error:

@@ -77,9 +77,13 @@ class Shelfmark:
     async def load(self) -> dict[str, str]:
         return dict(self.kept)
 
-    async def save(self, positions: Mapping[str, str]) -> None:
+    async def save(self, positions: Mapping[str, str | None]) -> None:
         self.writes += 1
-        self.kept |= positions
+        for chat, position in positions.items():
+            if position is None:
+                self.kept.pop(chat, None)
+            else:
+                self.kept[chat] = position
 
 
 @asynccontextmanager

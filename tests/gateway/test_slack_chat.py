@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from channels.slack import missed
 from tests.gateway.stage import gateway
 from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.slack import Slack, Thread
@@ -208,6 +209,34 @@ async def test_what_was_written_during_an_outage_is_answered_afterwards(
     assert "are you there?" in asked
     assert "and here?" in asked
     assert len(models.requests) == 4
+
+
+async def test_positions_are_kept_of_the_newest_threads_only(
+    settings: Path, slack: Slack, models: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(missed, "MAX_PLACES", 4)
+    models.script(*(Say(f"Answer {number}") for number in range(8)))
+    async with gateway(settings):
+        await slack.connected()
+        team = slack.channel("team", ["Ann"])
+        threads = []
+        for number in range(6):
+            said = await team.say(f"@interject task {number}")
+            threads.append(team.thread(said))
+            await threads[-1].hear(f"Answer {number}")
+        await slack.settle()
+    await threads[-1].say("more")
+    assert slack.lose_events() >= 1
+    async with gateway(settings) as built:
+        kept = await built.gateway.store.cursors("slack")
+        await slack.connected()
+        await threads[-1].hear("Answer 6")
+        await threads[0].say("again")
+        await threads[0].hear("Answer 7")
+    async with gateway(settings) as built:
+        after = await built.gateway.store.cursors("slack")
+    assert len(kept) == len(after) == 4
+    assert kept.keys() != after.keys()
 
 
 async def test_in_a_channel_an_edit_after_the_answer_is_told_and_not_answered(
