@@ -92,6 +92,14 @@ async def test_of_several_connectors_each_is_free_when_its_own_holder_is_gone(st
     assert await as_other(store, workers.take_lease, "webhook:1") is not None
 
 
+async def test_positions_are_added_replaced_and_removed_together(store: Store) -> None:
+    await store.keep_cursors("slack", {"a": "1", "b": "1"})
+    await store.keep_cursors("discord", {"a": "1"})
+    await store.keep_cursors("slack", {"a": None, "b": "2", "c": "1", "d": None})
+    assert await store.cursors("slack") == {"b": "2", "c": "1"}
+    assert await store.cursors("discord") == {"a": "1"}
+
+
 async def test_only_the_holder_of_a_webhook_moves_its_position(store: Store) -> None:
     await alive_beside(store)
     assert await store.take_lease("webhook:1") is not None
