@@ -70,6 +70,7 @@ def _characters(exchange: Exchange) -> int:
                 _OVERHEAD
                 + len(message.text)
                 + len(message.note)
+                + sum(_OVERHEAD + len(foreign.source) + len(foreign.text) for foreign in message.foreign)
                 + sum(_OVERHEAD + len(file.name) for file in message.attachments)
                 for message in exchange.messages
             )

@@ -60,7 +60,7 @@ def effort(request: Request) -> float:
     script whose verbs are not known here; 0.6 for code, a link or a path; at most 1.
     """
     first = _first_messages(request.transcript)
-    if first is None or any(message.attachments or message.note for message in first.messages):
+    if first is None or any(message.attachments or message.note or message.foreign for message in first.messages):
         return 1.0
     recent = islice(reversed(request.transcript), RECENT_EXCHANGES)
     if any(isinstance(exchange, ModelAnswered) and exchange.calls for exchange in recent):

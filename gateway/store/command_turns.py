@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, select, update
 from agent.log import Ended, Entry, MessagesRead, Notice, UserMessage
 from channels.address import Address, Sender
 from gateway.store import logs, sessions
-from gateway.store.encoding import address_from_json
+from gateway.store.encoding import address_from_json, foreign_from_json
 from gateway.store.inbox import queue_if_lower
 from gateway.store.records import Turn, TurnKind
 from gateway.store.schema import AnyRow, inbox, is_command, is_running, is_side_question, is_turn, turns
@@ -120,7 +120,15 @@ def begin_side_question(connection: Connection, worker: str, command_id: int) ->
     number, turn = insert_running(connection, turn, worker)
     is_group = turn.address.kind == "group"
     message = UserMessage(
-        row.id, row.sender_name, row.text, (), row.note, row.message_id, is_group, sender_id=row.sender_id
+        row.id,
+        row.sender_name,
+        row.text,
+        (),
+        row.note,
+        row.message_id,
+        is_group,
+        sender_id=row.sender_id,
+        foreign=foreign_from_json(row.foreign),
     )
     read = MessagesRead(1, (message,))
     logs.write(connection, number, 1, [read])

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.events import Delta
-from agent.log import Call, MessagesRead, ModelAnswered, Text, UserMessage
+from agent.log import Call, ForeignText, MessagesRead, ModelAnswered, Text, UserMessage
 from agent.media import Attachment
 from agent.model import Request
 from agent.models.routing import SMALL_TALK, RoutedModel, effort
@@ -63,6 +63,7 @@ async def test_work_goes_to_the_usual_one(text: str) -> None:
     [
         (user("Hi", CAT),),
         (user("Hi", note="quoting Bob: the plan"),),
+        (MessagesRead(1, (UserMessage(1, "Ann", "", foreign=(ForeignText("a message of Eve", "the plan"),)),)),),
         (user("Hi"), *WORK),
         (user("Hi"), *WORK, user("thanks", step=2)),
         (user("Do it"), *WORK, ModelAnswered(2, (Text("Done."),)), user("ok")),

@@ -3,7 +3,7 @@
 import pytest
 
 from agent.context.tokens import add_up, estimate_tokens, estimate_transcript, tokens_of
-from agent.log import Call, MessagesRead, ModelAnswered, Native, Text, Thinking, Usage, UserMessage
+from agent.log import Call, ForeignText, MessagesRead, ModelAnswered, Native, Text, Thinking, Usage, UserMessage
 from agent.media import Attachment
 from agent.model import Request, ToolSpec
 from agent.transcript import Exchange, Result, Results, SystemNote
@@ -24,6 +24,7 @@ def test_four_characters_are_a_token() -> None:
     "exchange",
     [
         heard("x" * 4000),
+        MessagesRead(1, (UserMessage(1, "Ann", "", foreign=(ForeignText("a message of Eve", "x" * 4000),)),)),
         ModelAnswered(1, (Text("x" * 4000),)),
         ModelAnswered(1, (Thinking("x" * 4000),)),
         ModelAnswered(1, (Call("c", "shell", "x" * 4000),)),
