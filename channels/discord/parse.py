@@ -232,7 +232,10 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind, n
     text = _readable_text(_without(mention, words) if mentioned else words, message, directory)
     message_id = str(message["id"])
     event, sent_at = _event(message, kind), _date(message, kind, now)
-    command = _COMMAND.fullmatch(text.strip()) if addressed and not (files or passed_on) else None
+    note = part(partial(_note, bot=bot, directory=directory), message, _UNREADABLE_NOTE)
+    quoted = part(partial(_quoted_authors, bot=bot), message, (Sender.unknown(),))
+    has_own_files = len(files) > len(quoted_files)
+    command = _COMMAND.fullmatch(text.strip()) if addressed and not (has_own_files or passed_on) else None
     if command and kind == "edited":
         # A command is not run again because its message was edited.
         return None
@@ -246,6 +249,10 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind, n
             message_id=message_id,
             command=command[1].lower(),
             text=(command[2] or "").strip(),
+            files=files,
+            note=note,
+            quoted=quoted,
+            foreign=foreign,
             replies_to=part(_replies_to, message, None),
         )
     text = text or ("" if files or title or foreign else _readable_text(words, message, directory))
@@ -260,8 +267,8 @@ def _message(message: Json, bot: Bot, directory: Directory, kind: MessageKind, n
         message_id=message_id,
         text="\n\n".join(filter(None, (title, text))),
         files=files,
-        note=part(partial(_note, bot=bot, directory=directory), message, _UNREADABLE_NOTE),
-        quoted=part(partial(_quoted_authors, bot=bot), message, (Sender.unknown(),)),
+        note=note,
+        quoted=quoted,
         forwarded=bool(passed_on) and not own,
         foreign=foreign,
         addressed=addressed,

@@ -146,6 +146,9 @@ def _message(message: Json, event: str, bot: Bot, kind: MessageKind, now: dateti
             message_id=message_id,
             command=command[1].lower(),
             text=(command[3] or "").strip(),
+            files=tuple(_quoted_files(message)),
+            note=_note(message, bot),
+            quoted=_quoted_authors(message, bot),
             replies_to=part(_replies_to, message, None),
         )
     is_addressed = address.kind == "direct" or bool(mentions) or _replies_to_bot(message, bot)

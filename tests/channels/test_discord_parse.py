@@ -449,6 +449,16 @@ def test_an_application_command_in_a_guild() -> None:
     assert read(interaction(1, {}, user=ANN), "INTERACTION_CREATE") is None
 
 
+def test_a_command_that_replies_to_a_message_brings_what_that_says() -> None:
+    replied = message(author=BOB, content="see", attachments=[attachment()])
+    asked = heard(message(content="what is it?", type=19, referenced_message=replied))
+    command = heard(message(content="/queue say what it is", type=19, referenced_message=replied))
+    assert (command.kind, command.command, command.text) == ("command", "queue", "say what it is")
+    assert (command.files, command.note, command.quoted) == (asked.files, asked.note, asked.quoted)
+    assert len(asked.files) == 1
+    assert heard(message(content="/stop", attachments=[attachment()])).command is None, "the words of a file"
+
+
 def test_a_command_may_be_written_as_text_to_the_bot() -> None:
     found = group("<@999> /Busy queue", mentions=[ME])
     assert (found.kind, found.command, found.text) == ("command", "busy", "queue")

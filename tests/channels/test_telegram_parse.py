@@ -418,7 +418,14 @@ def test_what_is_said_in_reply_to_somebodys_picture_brings_it_along() -> None:
     photo = [{"file_id": "f", "file_unique_id": "u"}]
     asked = heard(message(text="what is it?", reply_to_message=message(photo=photo)))
     assert (asked.text, asked.files) == ("what is it?", (FileRef("f", "photo-u.jpg", "image/jpeg", is_quoted=True),))
-    assert heard(message(text="/stop", reply_to_message=message(photo=photo))).command == "stop"
+    command = heard(message(text="/queue say what it is", reply_to_message=message(photo=photo)))
+    assert (command.command, command.text, command.files, command.note) == (
+        "queue",
+        "say what it is",
+        asked.files,
+        asked.note,
+    )
+    assert command.quoted == asked.quoted
     own = heard(message(text="nice", reply_to_message=message(photo=photo, **{"from": ME})))
     assert (own.files, own.quoted) == ((FileRef("f", "photo-u.jpg", "image/jpeg", is_quoted=True),), ())
 
