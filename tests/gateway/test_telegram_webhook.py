@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from tests.engines import engines
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import ModelServer, Say
 from tests.servers.telegram import BotApi
@@ -41,6 +42,10 @@ async def test_updates_that_telegram_posts_are_answered_and_others_are_not_taken
         assert await post(update, {"X-Telegram-Bot-Api-Secret-Token": "guessed"}) == 401
         assert await post(b"{") == 400
         assert await post({"update_id": 2, "message": "odd"}) == 200
+        database = tmp_path / "home" / "interject.db"
+        engines.refuse(database, "inbox")
+        assert await post(update) == 503, "Telegram sends again what could not be stored"
+        engines.allow(database, "inbox")
         assert await post(update) == 200
         assert await post(update) == 200
         await ann.hear("Hello Ann.")
