@@ -18,6 +18,7 @@ from agent.background import Background, NoBackground
 from agent.hook import HookContext
 from agent.log import InputEnded, InputKind, Usage
 from agent.media import Attachment, MediaStore
+from agent.memory import Memory, NoMemory
 from agent.model import Answer, Request, ToolSpec
 from agent.schedules import NoSchedules, Schedules
 from agent.tool_result import ToolResult
@@ -77,7 +78,8 @@ class ToolContext:
     tool's own, if it has a model for them. `tools` are all those that the turn may call. `asked_by` is where the turn
     is, and who began it; `others_wrote`: it has read messages of other people, too. `ask_model` asks the turn's model,
     at the turn's expense, while the call runs, and `ask_person` the person who began the turn. `in_group`: other people
-    read what they are asked. `schedules` are the scheduled tasks of the conversation.
+    read what they are asked. `schedules` are the scheduled tasks of the conversation, `memory`
+    the notes of whoever the turn is for.
     """
 
     workspace: Path
@@ -95,6 +97,7 @@ class ToolContext:
     ask_person: AskPerson = _nobody
     in_group: bool = False
     schedules: Schedules = field(default_factory=NoSchedules)
+    memory: Memory = field(default_factory=NoMemory)
 
 
 @dataclass(frozen=True, slots=True)

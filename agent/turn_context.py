@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from agent.background import Background, NoBackground
 from agent.budget import Budget, NoBudget
 from agent.hook import HookContext
+from agent.memory import Memory, NoMemory
 from agent.model import Reasoning
 from agent.schedules import NoSchedules, Schedules
 from agent.workspace_changes import PlainWorkspace, WorkspaceChanges
@@ -31,3 +32,4 @@ class TurnContext:
     background: Background = field(default_factory=NoBackground)
     workspace: WorkspaceChanges = field(default_factory=PlainWorkspace)
     schedules: Schedules = field(default_factory=NoSchedules)
+    memory: Memory = field(default_factory=NoMemory)

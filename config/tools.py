@@ -28,6 +28,7 @@ ToolName = Literal[
     "delegate",
     "background",
     "schedule",
+    "memory",
     "run_python",
     "generate_image",
     "web_search",

@@ -37,6 +37,7 @@ from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
 from gateway.inbound.identities import Identities
 from gateway.inbound.logins import Logins
+from gateway.inbound.memory_commands import MemoryCommands
 from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.receiver import Receiver
 from gateway.inbound.refusals import Refusals
@@ -76,6 +77,7 @@ from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.mcp import CurrentMcp, Mcp, NoMcp
 from gateway.turns.revocation_stops import obey_stop_requests
+from gateway.turns.memory import Memories
 from gateway.turns.roles import Roles
 from gateway.turns.run_waits import RunWaits
 from gateway.turns.running import RunningTurns
@@ -262,6 +264,7 @@ class Gateway:
         self._budgets = budgets = Budgets(store, options.spending, estimate, shared=store if store.is_shared else None)
         self._topics = Topics(self.channels, options.topics)
         self.schedules = ScheduledTasks(store)
+        self.memories = Memories(store)
         self._scheduled_messages = ScheduledMessages(store, self.channels, self.deliver, self.schedules.changed)
         self.dispatcher = Dispatcher(
             store,
@@ -279,6 +282,7 @@ class Gateway:
                 files,
                 self._topics,
                 self.schedules,
+                self.memories,
                 mcp.prepare,
             ),
             max_running=options.max_running_turns,
@@ -327,6 +331,7 @@ class Gateway:
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self.stored_replies),
             ScheduleCommands(self.schedules, access),
+            MemoryCommands(self.memories),
             ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store, agents),
             TraceCommand(store, access),

@@ -284,6 +284,7 @@ class ToolCallRunner:
             others_wrote=_others_wrote(self._entries, self._turn_context.hook_context.sender_id),
             in_group=self._turn_context.in_group,
             schedules=self._turn_context.schedules,
+            memory=self._turn_context.memory,
         )
         async with (
             self._model.of_call(call.id, ready.tool.name) as ask_model,

@@ -25,6 +25,7 @@ ToolName = Literal[
     "delegate",
     "background",
     "schedule",
+    "memory",
     "run_python",
     "generate_image",
     "web_search",
@@ -115,6 +116,10 @@ def _load(name: ToolName) -> Tool:
             from agent.tools.schedule import schedule
 
             return schedule
+        case "memory":
+            from agent.tools.memory import memory
+
+            return memory
         case "run_python":
             from agent.tools.run_python import run_python
 

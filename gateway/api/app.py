@@ -15,6 +15,7 @@ from gateway.api import (
     decisions,
     forks,
     keys,
+    memory,
     messages,
     operations,
     people,
@@ -87,6 +88,7 @@ def app(
         traces.router(gateway),
         workers.router(gateway),
         schedules.router(gateway),
+        memory.router(gateway),
         streams.router(gateway, follower),
         session.router(),
     ):

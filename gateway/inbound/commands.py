@@ -18,6 +18,7 @@ from gateway.inbound.delivery_commands import DeliveryCommands
 from gateway.inbound.how_command import HowCommand
 from gateway.inbound.logins import END, Logins
 from gateway.inbound.logins import NAME as LOGIN
+from gateway.inbound.memory_commands import FORGET, MemoryCommands
 from gateway.inbound.prompt_commands import PromptCommands
 from gateway.inbound.reload_command import ReloadCommand
 from gateway.inbound.schedule_commands import CANCEL, ScheduleCommands
@@ -89,6 +90,7 @@ class Commands:
         data: DataCommands,
         delivery: DeliveryCommands,
         schedules: ScheduleCommands,
+        memory: MemoryCommands,
         context: ContextCommands,
         how: HowCommand,
         trace: TraceCommand,
@@ -121,6 +123,7 @@ class Commands:
             "mcp": _Entry("list the MCP servers; sign in or out at one", mcp, "login | logout NAME"),
             LOGIN: _Entry("sign in to the web server; with `end`, sign out there", logins.login, END),
             "schedules": _Entry("list the scheduled tasks; cancel one", schedules.schedules, f"{CANCEL} NAME"),
+            "memory": _Entry("list what is remembered; forget a note", memory.memory, f"{FORGET} NAME"),
             "redeliver": _Entry("send again what could not be shown here", delivery.redeliver, EVERYWHERE),
             PAIR: _Entry("approve a pairing code (admins)", access.pair, "code"),
             "access": _Entry("show who has access by pairing, or revoke it (admins)", access.access, "revoke ID"),

@@ -14,6 +14,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 from agent.log import CallEnded, Entry, ModelAnswered, Notice, dump
 from agent.media import Attachment, MediaError
 from gateway.store.export import ExportedConversation, ExportedMessage
+from gateway.store.notes import StoredNote
 from gateway.store.records import Turn
 from gateway.store.schedules import Schedule
 
@@ -24,7 +25,7 @@ Each folder is one conversation:
 
 - conversation.md: what was written, to read
 - messages.jsonl: the same as data, one JSON object per line: people's messages, and the bot's turns with every entry of
-  their logs (answers, tool calls with arguments and results, decisions), and scheduled tasks
+  their logs (answers, tool calls with arguments and results, decisions), scheduled tasks and notes
 - files/: pictures and files that were sent or made
 """
 
@@ -80,6 +81,8 @@ def _lines(each: ExportedConversation, names: dict[str, str]) -> Iterator[tuple[
         yield (turn.started_at, 1), _turn_line(turn)
     for schedule in each.schedules:
         yield (schedule.created_at, 2), _schedule_line(schedule)
+    for note in each.notes:
+        yield (note.at, 3), _note_line(note)
 
 
 def _message_line(message: ExportedMessage, names: dict[str, str]) -> dict[str, Any]:
@@ -122,6 +125,16 @@ def _schedule_line(schedule: Schedule) -> dict[str, Any]:
         "due": task.due.isoformat(),
         "cron": task.timing.cron,
         "timezone": task.timing.zone,
+    }
+
+
+def _note_line(note: StoredNote) -> dict[str, Any]:
+    return {
+        "kind": "note",
+        "id": note.note.handle,
+        "at": note.at.isoformat(),
+        "noted_for": {"id": note.author.id, "name": note.author.name},
+        "text": note.note.text,
     }
 
 

@@ -19,6 +19,7 @@ from gateway.store.schema import (
     is_waiting,
     login_links,
     media_uses,
+    notes,
     outbox,
     schedules,
     sessions,
@@ -74,6 +75,7 @@ def delete_conversation(
     forget_audit(connection, audit.c.session == session)
     connection.execute(delete(login_links).where(login_links.c.session == session))
     connection.execute(delete(schedules).where(schedules.c.session == session, schedules.c.created_at < since))
+    connection.execute(delete(notes).where(notes.c.session == session, notes.c.at < since))
     if upto is None:
         connection.execute(delete(sessions).where(sessions.c.key == session))
     else:

@@ -12,8 +12,9 @@ from sqlalchemy import Connection, and_, func, or_, select
 from agent.log import ApprovalRequested, CallStarted, Entry, MessagesRead, Resumed, Spent
 from agent.media import Attachment
 from channels.address import Address
-from gateway.store import schedules
+from gateway.store import notes, schedules
 from gateway.store.encoding import address_from_json, attachments_from_json, attachments_of
+from gateway.store.notes import StoredNote
 from gateway.store.reading import turns_from
 from gateway.store.records import RowState, Turn
 from gateway.store.schedules import Schedule
@@ -43,6 +44,7 @@ class ExportedConversation:
     messages: tuple[ExportedMessage, ...]
     turns: tuple[Turn, ...]
     schedules: tuple[Schedule, ...]
+    notes: tuple[StoredNote, ...]
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
@@ -81,6 +83,7 @@ def conversation(connection: Connection, session: str, person: str | None = None
         _messages(connection, session),
         _turns(connection, session),
         schedules.of_session(connection, session),
+        notes.of_session(connection, session),
     )
     channel, _, sender = (person or "").partition(":")
     if person is None or (address.kind == "direct" and address.channel == channel):
@@ -189,6 +192,7 @@ def _of_person(whole: ExportedConversation, sender: str) -> ExportedConversation
         whole,
         messages=messages,
         schedules=tuple(each for each in whole.schedules if each.owner.id == sender),
+        notes=tuple(each for each in whole.notes if each.author.id == sender),
         turns=tuple(replace(turn, entries=tuple(_only(own, entry) for entry in turn.entries)) for turn in began),
     )
 

@@ -18,6 +18,7 @@ from gateway.store.schema import (
     is_running,
     is_waiting,
     moves,
+    notes,
     schedules,
     sessions,
     turns,
@@ -113,6 +114,8 @@ def merge(connection: Connection, new: Address, old: Address) -> bool:
         connection.execute(update(table).where(table.c.session == source).values(session=target))
     moved_tasks = update(schedules).where(schedules.c.session == source)
     connection.execute(moved_tasks.values(session=target, address=address))
+    moved_notes = update(notes).where(notes.c.session == source)
+    connection.execute(moved_notes.values(session=target, owner=session_key(replace(old, thread=None))))
     known_files = select(uploads.c.hash).where(uploads.c.session == target)
     connection.execute(delete(uploads).where(uploads.c.session == source, uploads.c.hash.in_(known_files)))
     connection.execute(update(uploads).where(uploads.c.session == source).values(session=target))

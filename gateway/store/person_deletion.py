@@ -47,6 +47,7 @@ from gateway.store.schema import (
     mcp_sign_ins,
     media_uses,
     message_counts,
+    notes,
     outbox,
     pairs,
     reservations,
@@ -121,7 +122,8 @@ def delete_person_in(
     )
     connection.execute(update(inbox).where(inbox.c.id.in_(own_rows)).values(**_no_content))
     connection.execute(update(sessions).where(sessions.c.key == session).values(title=None))
-    connection.execute(delete(schedules).where(schedules.c.session == session, schedules.c.sender_id == sender))
+    for table in (schedules, notes):
+        connection.execute(delete(table).where(table.c.session == session, table.c.sender_id == sender))
     _forget_person_costs(connection, wanted.person, today, session)
     forget_audit(connection, and_(audit.c.session == session, audit.c.actor == wanted.person))
     deleted.sessions.add(session)
@@ -262,7 +264,7 @@ def delete_person(connection: Connection, deleted: DeletedRows, person: str, tod
     channel, _, sender = person.partition(":")
     connection.execute(delete(strangers).where(strangers.c.channel == channel, strangers.c.sender_id == sender))
     removed = connection.execute(delete(pairs).where(pairs.c.channel == channel, pairs.c.sender_id == sender)).rowcount
-    for table in (web_sessions, login_links, message_counts, schedules):
+    for table in (web_sessions, login_links, message_counts, schedules, notes):
         connection.execute(delete(table).where(table.c.channel == channel, table.c.sender_id == sender))
     for table in (reservations, mcp_sign_ins):
         connection.execute(delete(table).where(table.c.person == person))

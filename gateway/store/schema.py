@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0030"
+REVISION = "0031"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -528,6 +528,26 @@ message_counts = Table(
     sqlite_with_rowid=False,
 )
 """How many messages several workers have taken from a person lately, where there is a limit."""
+
+notes = Table(
+    "notes",
+    metadata,
+    # Its name for people, too.
+    Column("id", String(16), primary_key=True),
+    Column("owner", SafeText, nullable=False),
+    Column("session", SafeText, nullable=False),
+    Column("channel", SafeText, nullable=False),
+    # Whoever the turn was for that took it.
+    Column("sender_id", SafeText, nullable=False),
+    Column("sender_name", SafeText, nullable=False),
+    Column("text", SafeText, nullable=False),
+    Column("at", Timestamp, nullable=False),
+    # The call that took it: it is carried out once.
+    Column("made_by", SafeText, nullable=False, unique=True),
+    Index("ix_notes_owner", "owner"),
+    Index("ix_notes_session", "session"),
+)
+"""What the agent remembers of people and groups."""
 
 schedules = Table(
     "schedules",

@@ -134,6 +134,7 @@ def apart(name: str) -> Rule:
 urgent = always(Urgent())
 of_pairs = always(OfTable("pairs"))
 of_keys = always(OfTable("keys"))
+of_notes = always(OfTable("notes"))
 of_identities = always(OfTable("identities"))
 of_spending = always(OfTable("spending"))
 of_workers = always(OfTable("workers"))

@@ -42,6 +42,7 @@ from gateway.store import (
     mcp_sign_ins,
     media_cleanup,
     moves,
+    notes,
     outbox,
     overview,
     pairing,
@@ -87,6 +88,7 @@ from gateway.store.scope import (
     by_turn,
     of_identities,
     of_keys,
+    of_notes,
     of_pairs,
     of_settings,
     of_sign_ins,
@@ -410,6 +412,12 @@ class Store:
     due_schedules = writes(schedules.due_now, apart("schedules"))
     next_schedule = writes(schedules.next_due, apart("schedules"))
     advance_schedule = writes(schedules.advance, apart("schedules"))
+
+    # Notes
+    add_note = writes(notes.add, of_notes)
+    notes_of = writes(notes.of_owner, apart("notes"))
+    forget_note = writes(notes.forget, apart("notes"))
+    has_notes = writes(notes.are_there, apart("notes"))
 
     # Audit log
     audit_since = reads(audit.since)

@@ -9,6 +9,7 @@ from functools import partial
 from agent.agent import Agent
 from agent.context.context_files import with_texts
 from agent.context.date import date_line
+from agent.context.notes import as_instructions
 from agent.hook import HookContext
 from agent.log import Entry
 from agent.toolset import Combined, ForPerson
@@ -19,11 +20,15 @@ from gateway.turns.agent_files import AgentFiles
 from gateway.turns.agents import Agents
 from gateway.turns.background import BackgroundWork
 from gateway.turns.budgets import Budgets, person_on
+from gateway.turns.memory import Memories
 from gateway.turns.roles import Roles
 from gateway.turns.schedules import ScheduledTasks
 from gateway.turns.titles import Titles
 from gateway.turns.topics import Topics
 from gateway.turns.workspaces import Workspaces
+
+MEMORY = "memory"
+"""The tool that takes notes."""
 
 PrepareServers = Callable[[str, Callable[[str], bool]], Awaitable[None]]
 
@@ -42,6 +47,7 @@ class TurnEnvironment:
         files: AgentFiles,
         topics: Topics,
         schedules: ScheduledTasks,
+        memories: Memories,
         prepare_servers: PrepareServers,
     ) -> None:
         """Without `workspaces` every turn works in the agent's own. `roles` gives those of the newest configuration.
@@ -55,6 +61,7 @@ class TurnEnvironment:
         self._files = files
         self._topics = topics
         self._schedules = schedules
+        self._memories = memories
         self._prepare_servers = prepare_servers
 
     async def prepare(self, record: records.Turn) -> tuple[Agent, TurnContext]:
@@ -73,6 +80,7 @@ class TurnEnvironment:
             in_group=address.kind == "group",
             budget=self._budgets.of(record, roles.daily_cost(level), turn_cost, default_model),
             schedules=self._schedules.of_turn(record),
+            memory=self._memories.of_turn(record),
         )
         agent = self._agents.of(name, address)
         if self._workspaces is not None:
@@ -89,11 +97,22 @@ class TurnEnvironment:
             for other, its in others.items()
         }
         agent, context = self._background.prepare(record, task, agent, context, delegates, turn_cost)
-        texts = [*await self._files.texts(agent, skills), await self._topics.of(address), date_line(record.started_at)]
+        texts = [
+            date_line(record.started_at),
+            *await self._files.texts(agent, skills),
+            await self._topics.of(address),
+            await self._remembered(agent, context),
+        ]
         agent = replace(agent, instructions=with_texts(agent.instructions, texts))
         # A delegated task may ask for a model of its own.
         model = roles.model(level, context.model, default_model)
         return agent, replace(context, model=model)
+
+    async def _remembered(self, agent: Agent, context: TurnContext) -> str:
+        """The notes, for an agent that can take some."""
+        if not any(tool.name == MEMORY for tool in agent.tools):
+            return ""
+        return as_instructions(await context.memory.notes(), in_group=context.in_group)
 
     async def ended(self, record: records.Turn, entries: tuple[Entry, ...]) -> None:
         self._titles.ended(record, entries)
