@@ -60,4 +60,3 @@ def checked_note(text: str) -> str:
     if len(note) > MAX_NOTE:
         raise MemoryFault(f"The note has {len(note)} characters; at most {MAX_NOTE} are possible.")
     return note
-

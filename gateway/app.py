@@ -76,8 +76,8 @@ from gateway.turns.dispatcher import Dispatcher
 from gateway.turns.environment import TurnEnvironment
 from gateway.turns.history_cache import HistoryCache
 from gateway.turns.mcp import CurrentMcp, Mcp, NoMcp
-from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.memory import Memories
+from gateway.turns.revocation_stops import obey_stop_requests
 from gateway.turns.roles import Roles
 from gateway.turns.run_waits import RunWaits
 from gateway.turns.running import RunningTurns

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from agent.memory import MemoryFault
-from gateway.store.records import Command
 from gateway.store.notes import StoredNote
+from gateway.store.records import Command
 from gateway.turns.memory import Memories, owner_of
 
 FORGET = "forget"

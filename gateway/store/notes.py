@@ -42,9 +42,7 @@ _of_owner = _in_order.where(notes.c.owner == bindparam("of_owner"))
 _of_session = _in_order.where(notes.c.session == bindparam("of_session"))
 _any = select(notes.c.id).limit(1)
 _forget = (
-    delete(notes)
-    .where(notes.c.id == bindparam("of_id"), notes.c.owner == bindparam("of_owner"))
-    .returning(*notes.c)
+    delete(notes).where(notes.c.id == bindparam("of_id"), notes.c.owner == bindparam("of_owner")).returning(*notes.c)
 )
 
 

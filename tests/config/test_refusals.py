@@ -11,7 +11,7 @@ from tests.config.conftest import Operator
 
 ALL_TOOLS = (
     "shell, read_file, write_file, edit_file, list_files, fetch_url, draw_chart, send_file, view_image, ask_user, "
-    "todos, delegate, background, schedule, run_python, generate_image, web_search"
+    "todos, delegate, background, schedule, memory, run_python, generate_image, web_search"
 )
 HOOK = '[[hooks]]\nname = "review"\npoints = ["before_tool"]\n'
 PYTHON = f'{HOOK}type = "python"\npath = "a:A"\n'
