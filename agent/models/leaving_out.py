@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
-from agent.events import OnDelta, Waiting
-from agent.log import MessagesRead, ModelAnswered, Native, Part, Thinking, UserMessage
+from agent.events import Charged, OnDelta, Waiting
+from agent.log import MessagesRead, ModelAnswered, Native, Part, Text, Thinking, Usage, UserMessage
 from agent.media import Attachment, for_model
 from agent.model import Answer, Model, ModelError, Request
 from agent.models.content import UnavailableImage
@@ -55,9 +55,10 @@ class LeavingOutModel:
     same history would be rejected for ever.
 
     Tried are, each alone and then together: the tool that the error names; pictures, first those that no answer has
-    followed yet; the reasoning of earlier answers; results of tools and earlier messages that no answer has followed.
-    What people wrote last is always sent. What was left out with success is left out from then on, until the next start
-    of the process. `name` is the model's name in the settings.
+    followed yet; the reasoning of earlier answers; results of tools and earlier messages that no answer has followed,
+    or one that the provider refused to finish, which goes with them. Without these a request is repeated too whose
+    answer is refused once more. What people wrote last is always sent. What was left out with success is left out from
+    then on, until the next start of the process. `name` is the model's name in the settings.
     """
 
     def __init__(self, model: Model, name: str) -> None:
@@ -81,15 +82,21 @@ class LeavingOutModel:
                 tools = frozenset(key for key in keys if key[0] == "tool")
                 cuts = _cuts(_without(request, tools), error)
                 cut = next((cut for cut in cuts if tools | _keys(cut) not in tried), None)
+                if cut is None:
+                    # Leaving out has not helped: what was wrong at first is what the person should know.
+                    raise first from first.__cause__
             else:
-                if keys:
-                    self._remember(keys)
-                return answer
-            if cut is None:
-                # Leaving out has not helped: what was wrong at first is what the person should know.
-                raise first
+                tools = frozenset()
+                cut = _refused_before(request) if answer.finish == "refused" and not keys else ()
+                if not cut:
+                    if keys:
+                        self._remember(keys)
+                    return answer
+                if answer.usage != Usage():
+                    await tracker.on_delta(Charged(answer.usage, answer.model, "failed"))
             await tracker.withdraw()
-            log.warning("%s rejected a request (%s); trying without %s", self._name, first.detail, _names(cut))
+            detail = first.detail if first is not None else "it refused to finish its answer"
+            log.warning("%s rejected a request (%s); trying without %s", self._name, detail, _names(cut))
             await on_delta(Waiting(f"{self._name} rejected the request; trying again without {_names(cut)}."))
             keys = tools | _keys(cut)
             tried.add(keys)
@@ -121,6 +128,14 @@ def _cuts(request: Request, error: ModelError) -> list[tuple[_RequestPart, ...]]
     return _distinct([*cuts, (*pictures, *reasoning, *unanswered)])
 
 
+def _refused_before(request: Request) -> tuple[_RequestPart, ...]:
+    """The earlier messages whose answer was refused, and what there is of it: a provider that has refused goes on so
+    while it sees them. Empty if there are none."""
+    if not any(isinstance(exchange, ModelAnswered) and exchange.refused for exchange in request.transcript):
+        return ()
+    return tuple(part for part in _parts(request) if part.kind == "message")
+
+
 def _distinct(cuts: Iterable[tuple[_RequestPart, ...]]) -> list[tuple[_RequestPart, ...]]:
     """The cuts that leave out anything, each once."""
     return list({_keys(cut): cut for cut in reversed(list(cuts)) if cut}.values())[::-1]
@@ -150,14 +165,14 @@ def _parts(request: Request) -> Iterator[_RequestPart]:
     """The parts that can be left out, oldest first; not what people wrote last."""
     transcript = request.transcript
     open_ones = _unanswered(transcript)
-    last_note = max((index for index, exchange in enumerate(transcript) if _ends_a_turn(exchange)), default=-1)
+    closed = max((index for index, exchange in enumerate(transcript) if _ends_unanswered(exchange)), default=-1)
     for index, exchange in enumerate(transcript):
         is_new = index in open_ones
         match exchange:
             case MessagesRead():
                 for message in exchange.messages:
                     yield from _pictures((file for file in for_model(message.attachments) if file.is_picture), is_new)
-                    if is_new and index < last_note and message.text != LEFT_OUT:
+                    if is_new and index < closed and message.text != LEFT_OUT:
                         yield _RequestPart(_message_key(message), "an earlier message", is_new)
             case Results():
                 for result in exchange.results:
@@ -165,6 +180,8 @@ def _parts(request: Request) -> Iterator[_RequestPart]:
                     if is_new and result.text != LEFT_OUT:
                         yield _RequestPart(_result_key(result), f"the result of {result.call.name}", is_new)
             case ModelAnswered():
+                if exchange.refused and exchange.text != LEFT_OUT:
+                    yield _RequestPart(_answer_key(exchange), "an earlier answer", is_new=True)
                 for part in exchange.parts:
                     if isinstance(part, Thinking | Native):
                         yield _RequestPart(_part_key(part), "its earlier reasoning")
@@ -180,22 +197,25 @@ def _pictures(images: Iterable[Attachment], is_new: bool) -> Iterator[_RequestPa
 
 
 def _unanswered(transcript: Sequence[Exchange]) -> set[int]:
-    """The places of the messages and results that no answer follows in their turn."""
+    """The places of the messages and results that no answer follows in their turn, or a refused one."""
     found: set[int] = set()
     waiting: list[int] = []
     for index, exchange in enumerate(transcript):
         if isinstance(exchange, MessagesRead | Results):
             waiting.append(index)
-        elif isinstance(exchange, ModelAnswered):
-            waiting.clear()
-        elif _ends_a_turn(exchange):
+        elif _ends_unanswered(exchange):
             found.update(waiting)
+            waiting.clear()
+        elif isinstance(exchange, ModelAnswered):
             waiting.clear()
     return found.union(waiting)
 
 
-def _ends_a_turn(exchange: Exchange) -> bool:
-    return isinstance(exchange, SystemNote) and exchange.text.startswith(TURN_ENDED)
+def _ends_unanswered(exchange: Exchange) -> bool:
+    """Whether a turn ends here without an answer: it failed, or the provider refused to finish one."""
+    if isinstance(exchange, SystemNote):
+        return exchange.text.startswith(TURN_ENDED)
+    return isinstance(exchange, ModelAnswered) and exchange.refused
 
 
 def _message_key(message: UserMessage) -> Key:
@@ -204,6 +224,10 @@ def _message_key(message: UserMessage) -> Key:
 
 def _result_key(result: Result) -> Key:
     return "result", f"{result.call.id}:{hash(result.text)}"
+
+
+def _answer_key(answered: ModelAnswered) -> Key:
+    return "message", f"answer:{hash(answered.parts)}"
 
 
 def _part_key(part: Thinking | Native) -> Key:
@@ -236,6 +260,8 @@ def _exchange(exchange: Exchange, keys: Collection[Key]) -> Exchange:
                     for result, is_kept in zip(results, kept, strict=True)
                 )
             )
+        case ModelAnswered(refused=True) if _answer_key(exchange) in keys:
+            return replace(exchange, parts=(Text(LEFT_OUT),))
         case ModelAnswered(parts=parts) if any(_is_reasoning_in(part, keys) for part in parts):
             return replace(exchange, parts=tuple(part for part in parts if not _is_reasoning_in(part, keys)))
         case _:
