@@ -258,7 +258,7 @@ _TOO_LONG = _words(
     r"too many (?:input )?tokens: total",
     r"long context (?:requests|beta)",
     r"max_(?:completion_)?tokens must be at least 1, got -",
-    r"context length exceeded|context size has been exceeded",
+    r"context length exceeded|context size has been exceeded|ContextWindowExceededError",
     r"tokens? .{0,40}exceed.{0,40}context window",
 )
 
@@ -266,6 +266,7 @@ _BILLING = _words(
     r"insufficient (?:account )?(?:balance|credits?|funds|quota)",
     r"credit balance is too low|(?:out of|no) credits|used all (?:of )?(?:your |its )?(?:available )?credits",
     r"not enough credits|requires more credits|credits? (?:have|has) (?:been )?(?:run out|exhausted|used up)",
+    r"allocated quota exceeded|budget has been exceeded",
     r"exceeded your current quota|quota (?:has been |is )?(?:used up|exhausted|insufficient)|free quota",
     r"spend(?:ing)? limit|billing (?:hard )?limit|usage limits?\b[^.]{0,40}\bregain|specified api usage limits",
     r"payment required|account[^.]{0,60}(?:suspended|overdue|in arrears|not active|in good standing)",
@@ -273,7 +274,7 @@ _BILLING = _words(
     "余额不足|欠费",
 )
 _REFUSED = _words(
-    r"content filter|content management policy|content policy|content moderation|usage polic|\bflagged\b",
+    r"content filter|content management policy|content policy|content moderation|usage (?:polic|guideline)|\bflagged\b",
     r"inappropriate content|sensitive (?:content|words?)|prohibited content|considered high risk|safety system",
     "不安全或敏感",
 )

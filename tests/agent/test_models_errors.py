@@ -161,6 +161,8 @@ def test_a_rate_limit_that_counts_tokens_is_no_overlong_conversation() -> None:
             "billing",
         ),
         (200, {"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, "billing"),
+        (403, {"error": {"message": "Free allocated quota exceeded.", "code": "AllocationQuota"}}, "billing"),
+        (400, openai("Budget has been exceeded! Current cost: 10.2, Max budget: 10.0"), "billing"),
         # Gemini calls every limit a quota.
         (
             429,
@@ -206,6 +208,8 @@ def test_a_rate_limit_that_counts_tokens_is_no_overlong_conversation() -> None:
         (400, {"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."}, "refused"),
         (403, {"error": {"message": "Your chosen model requires moderation and your input was flagged"}}, "refused"),
         (400, openai("The request was rejected because it was considered high risk"), "refused"),
+        (403, {"error": "Content violates usage guidelines. Failed check: SAFETY_CHECK"}, "refused"),
+        (500, openai("litellm.BadRequestError: litellm.ContextWindowExceededError: AnthropicException"), "too_long"),
         # What the request is wrong about.
         (404, openai("No endpoints found that support tool use."), "bad_request"),
         (404, openai("Item with id 'rs_1' not found."), "bad_request"),
