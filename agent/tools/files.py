@@ -23,6 +23,7 @@ from agent.tools.workspace import (
     file_errors,
     inside,
     make_workspace,
+    meant,
     opened_folder,
     read_bytes,
     replace_file,
@@ -140,7 +141,7 @@ def _text(workspace: Path, path: str) -> Decoded:
 
 
 def _write(workspace: Path, path: str, content: str) -> str:
-    file = inside(workspace, path)
+    file = meant(workspace, path)
     data = _encoded(UTF_8, content)
     with file_errors(path):
         if file.is_dir():

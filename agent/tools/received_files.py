@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from agent.media import Attachment, MediaError, MediaStore
+from agent.tools.text_edit import plain
 from agent.tools.workspace import make_workspace, replace_file
 
 log = logging.getLogger(__name__)
@@ -20,8 +21,8 @@ MAX_NAME_BYTES = 200
 
 def workspace_path(attachment: Attachment) -> str:
     """The path of its copy: a function of the attachment alone, so that it is the same after a restart. The text of a
-    document is beside the document."""
-    name = Path(attachment.name.replace("\\", "/")).name
+    document is beside the document. Its name is written as models write it, who use it in commands too."""
+    name = plain(Path(attachment.name.replace("\\", "/")).name)
     # The end of it: the suffix tells programs what it is.
     end = name.encode(errors="replace")[-MAX_NAME_BYTES:].decode(errors="ignore") or "file"
     return f"{FOLDER}/{(attachment.taken_from or attachment.hash)[:8]}-{end}"

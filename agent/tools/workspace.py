@@ -67,15 +67,19 @@ def inside(workspace: Path, path: str) -> Path:
     return real
 
 
-def existing_file(workspace: Path, path: str) -> Path:
-    """The absolute path of a regular file. Raises `ToolError` for anything else: reading a pipe would never end.
-
-    Models write names with plain spaces, quotes and accents: the file that is meant beyond doubt is found too.
-    """
+def meant(workspace: Path, path: str) -> Path:
+    """The same of a path whose names may be spelled otherwise there: models write plain spaces, quotes and accents."""
     real = inside(workspace, path)
     with file_errors(path):
-        if not real.exists() and (spelled := _as_spelled(workspace, real)) is not None:
-            real = inside(workspace, spelled)
+        is_there = real.exists()
+    spelled = None if is_there else _as_spelled(workspace, real)
+    return real if spelled is None else inside(workspace, spelled)
+
+
+def existing_file(workspace: Path, path: str) -> Path:
+    """The absolute path of a regular file. Raises `ToolError` for anything else: reading a pipe would never end."""
+    real = meant(workspace, path)
+    with file_errors(path):
         if real.is_file():
             return real
         if real.is_dir():
@@ -88,11 +92,15 @@ def _as_spelled(workspace: Path, real: Path) -> str | None:
     root = folder = workspace.resolve()
     for name in real.relative_to(root).parts:
         if not os.path.lexists(folder / name):
-            with opened_folder(workspace, folder) as descriptor:
-                meant = [each for each in os.listdir(descriptor) if plain(each) == plain(name)]
-            if len(meant) != 1:
+            try:
+                with opened_folder(workspace, folder) as descriptor:
+                    names = [each for each in os.listdir(descriptor) if plain(each) == plain(name)]
+            except OSError:
+                # What is wrong is told by the use of the path as it was given.
                 return None
-            name = meant[0]
+            if len(names) != 1:
+                return None
+            name = names[0]
         folder /= name
     return str(folder)
 

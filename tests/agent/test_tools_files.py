@@ -398,6 +398,8 @@ async def test_a_file_is_found_by_its_name_as_models_write_it(desk: Desk, name: 
     assert await desk.use("read_file", path=written) == "one"
     await desk.use("edit_file", path=written, old="one", new="two")
     assert [each.read_text() for each in desk.workspace.rglob("*.txt")] == ["two\n"]
+    assert (await desk.use("write_file", path=written, content="three\n")).startswith("Replaced")
+    assert [each.read_text() for each in desk.workspace.rglob("*.txt")] == ["three\n"]
 
 
 async def test_a_name_that_two_files_may_have_is_neither(desk: Desk) -> None:

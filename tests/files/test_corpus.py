@@ -259,3 +259,16 @@ async def test_a_picture_of_a_tool_that_cannot_be_decoded_is_told_in_words() -> 
     result = Result(Call("1", "look", "{}"), "done", "Here.", (picture,))
     shown = await ImageCache(media).load([Results((result,))])
     assert "it is damaged" in str(shown[picture.hash])
+
+
+async def test_a_file_is_in_the_workspace_under_its_name_as_models_write_it(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    models.script([ScriptedCall("list_files", {"path": "received"})], Say("I see it."))
+    async with gateway(write_settings(tmp_path, api, models)):
+        ann = api.private(user_id=7, name="Ann")
+        await ann.send_document(b"one", name="Bob\u2019s U\u0308bersicht 3.45\u202fPM.txt")
+        await ann.hear("I see it.")
+    assert "-Bob's \u00dcbersicht 3.45 PM.txt" in models.requests[0].last_user_text
+    (listed,) = models.requests[1].results.values()
+    assert listed.endswith("-Bob's \u00dcbersicht 3.45 PM.txt  3")
