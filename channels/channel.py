@@ -77,7 +77,7 @@ class NotStored(ChannelError):
 
 
 class FileUnavailable(ChannelError):
-    pass
+    """The text is the reason only: whoever tells people names the file."""
 
 
 SentState = Literal["unknown", "shown", "simplified", "undeliverable"]

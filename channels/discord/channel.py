@@ -365,18 +365,18 @@ class DiscordChannel:
     async def fetch(self, file: FileRef) -> bytes:
         """Discord's links need no token, and expire."""
         if file.size is not None and file.size > DOWNLOAD_LIMIT:
-            raise _too_large(file)
+            raise _too_large()
         with discord_errors():
             async with self._rest.session.get(file.ref, timeout=DOWNLOAD_TIMEOUT) as response:
                 if response.status in (403, 404, 410):
-                    raise FileUnavailable(f"{file.name} is no longer available on Discord: the link has expired")
+                    raise FileUnavailable("it is no longer on Discord: the link has expired")
                 if response.status >= 400:
                     raise Unreachable(f"Discord answers with status {response.status} for {file.name}")
                 data = bytearray()
                 async for chunk in response.content.iter_chunked(64 * 1024):
                     data += chunk
                     if len(data) > DOWNLOAD_LIMIT:
-                        raise _too_large(file)
+                        raise _too_large()
                 return bytes(data)
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
@@ -386,7 +386,7 @@ class DiscordChannel:
                 if (found := await self._message(chat, message_id)) is not None:
                     return await self._earlier(found)
         except Undeliverable as error:
-            raise FileUnavailable(f"the first message of the thread is not available: {error}") from error
+            raise FileUnavailable(str(error)) from error
         return None
 
     async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
@@ -521,8 +521,8 @@ async def _keep_saved(connection: Connection, progress: Progress, lease: Lease) 
         await lease.save(connection.saved())
 
 
-def _too_large(file: FileRef) -> FileUnavailable:
-    return FileUnavailable(f"{file.name} is larger than the {DOWNLOAD_LIMIT // 1024**2} MB download limit")
+def _too_large() -> FileUnavailable:
+    return FileUnavailable(f"it is larger than the {DOWNLOAD_LIMIT // 1024**2} MB download limit")
 
 
 def _command(command: CommandHelp) -> Json:

@@ -368,18 +368,18 @@ class SlackChannel:
     async def fetch(self, file: FileRef) -> bytes:
         id, _, url = file.ref.partition(" ")
         if file.size is not None and file.size > DOWNLOAD_LIMIT:
-            raise _too_large(file)
+            raise _too_large()
         try:
             with slack_errors():
                 if not url:
                     url = await self._url_of(id, file)
                 media_type, data = await self._download(file, url)
         except Undeliverable as error:
-            raise FileUnavailable(f"{file.name} is not available: {error}") from error
+            raise FileUnavailable(str(error)) from error
         if media_type == "text/html" and file.media_type not in ("text/html", CANVAS):
-            raise FileUnavailable(f"{file.name} is not available: Slack shows a web page in its place")
+            raise FileUnavailable("Slack shows a web page in its place")
         if len(data) > DOWNLOAD_LIMIT:
-            raise _too_large(file)
+            raise _too_large()
         return data
 
     async def _url_of(self, id: str, file: FileRef) -> str:
@@ -388,27 +388,27 @@ class SlackChannel:
         _, _, url = next(files_of({"files": [info]})).ref.partition(" ")
         if not url:
             host = info.get("external_type") or "another service"
-            raise FileUnavailable(f"{file.name} is not stored by Slack, but by {host}")
+            raise FileUnavailable(f"it is not stored by Slack, but by {host}")
         return url
 
     async def _download(self, file: FileRef, url: str) -> tuple[str, bytes]:
         host = urlsplit(url).netloc
         if host != self._api_host and not host.endswith((".slack.com", ".slack-files.com", ".slack-edge.com")):
             # The request carries the token, which is for Slack only.
-            raise FileUnavailable(f"{file.name} is not stored by Slack, but at {host}")
+            raise FileUnavailable(f"it is not stored by Slack, but at {host}")
         try:
             return await self._api.download(url, DOWNLOAD_LIMIT)
         except SignInPage as error:
             raise FileUnavailable(
-                f"{file.name} is not available: Slack does not let the app read it. The app needs the scope "
-                "files:read, and has to be in the channel where it was shared"
+                "Slack does not let the app read it. The app needs the scope files:read, and has to be in the channel "
+                "where it was shared"
             ) from error
         except aiohttp.ClientResponseError as error:
             if error.status == 429:
                 raise RetryLater(float(error.headers["Retry-After"] if error.headers else 1)) from error
             if error.status >= 500:
                 raise
-            raise FileUnavailable(f"{file.name} is no longer available on Slack") from error
+            raise FileUnavailable("it is no longer on Slack") from error
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         try:
@@ -572,8 +572,8 @@ def _may_be_signed(request: Request) -> bool:
     return bool(request.headers.get("X-Slack-Signature")) and abs(time.time() - sent_at) <= SIGNATURE_SECONDS
 
 
-def _too_large(file: FileRef) -> FileUnavailable:
-    return FileUnavailable(f"{file.name} is larger than the {DOWNLOAD_LIMIT // 1024**2} MB download limit")
+def _too_large() -> FileUnavailable:
+    return FileUnavailable(f"it is larger than the {DOWNLOAD_LIMIT // 1024**2} MB download limit")
 
 
 def _bot_of(address: Address) -> Bot:

@@ -227,13 +227,11 @@ class TelegramChannel:
                     return bytes(await remote.download_as_bytearray(read_timeout=60))
                 except InvalidToken as error:
                     # The library's error for any 404; the token was valid a moment ago.
-                    raise FileUnavailable(f"{file.name} is no longer available on Telegram") from error
+                    raise FileUnavailable("it is no longer on Telegram") from error
         except Undeliverable as error:
             if "too big" in str(error):
-                raise FileUnavailable(
-                    f"{file.name} is larger than the 20 MB that Telegram lets bots download"
-                ) from error
-            raise FileUnavailable(f"{file.name} is not available: {error}") from error
+                raise FileUnavailable("it is larger than the 20 MB that Telegram lets bots download") from error
+            raise FileUnavailable(str(error)) from error
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         """Never called: each comment under a post, and each answer, carries the message that it refers to."""

@@ -45,7 +45,7 @@ class TerminalChannel:
         """There is no menu: `/help` lists the commands."""
 
     async def fetch(self, file: FileRef) -> bytes:
-        raise FileUnavailable(f"{file.name} is not available: a terminal sends text only")
+        raise FileUnavailable("a terminal sends text only")
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None

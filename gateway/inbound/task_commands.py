@@ -127,6 +127,9 @@ class TaskCommands:
             turn = await self._unfinished(command.session)
             if turn is None or turn.id != reply_id:
                 return "That task has already ended."
+            active = self._dispatcher.active(command.session)
+            if active is not None and active.is_stopped:
+                return "That task is being stopped already."
         if refusal := await self._refusal(command):
             withdrawn = await self._withdraw(command, _stop_reason(command))
             return f"{refusal} {_discarded(withdrawn)}".strip()

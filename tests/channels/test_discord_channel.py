@@ -751,7 +751,7 @@ async def test_a_persons_files_are_fetched(discord: Discord, channel: DiscordCha
     [voice] = inbox.messages[1].files
     assert (voice.name, voice.media_type) == ("voice-message.ogg", "audio/ogg")
     discord.expire_links()
-    with pytest.raises(FileUnavailable, match=r"notes\.txt .*expired"):
+    with pytest.raises(FileUnavailable, match=r"expired"):
         await channel.fetch(notes)
     with pytest.raises(FileUnavailable, match="50 MB"):
         await channel.fetch(FileRef("https://example.org", "film.mp4", size=1 << 40))

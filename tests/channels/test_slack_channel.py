@@ -455,7 +455,7 @@ async def test_an_unavailable_file_is_refused_with_the_reason(slack: Slack, shel
         await channel.fetch(FileRef("F1 https://docs.example.org/x", "x"))
     with pytest.raises(FileUnavailable, match="file_not_found"):
         await channel.fetch(FileRef("F999 ", "x"))
-    with pytest.raises(FileUnavailable, match="no longer available"):
+    with pytest.raises(FileUnavailable, match="no longer on Slack"):
         await channel.fetch(FileRef(f"F999 {slack.url}/files-pri/T1-F999/x", "x"))
     with slack.refuse(), pytest.raises(Unreachable):
         await channel.fetch(notes)

@@ -396,12 +396,12 @@ async def test_an_unavailable_file_is_refused_with_the_reason(
     await ann.send_photo(png())
     async with listening(channel, inbox):
         await inbox.texts(2)
-    with pytest.raises(FileUnavailable, match=r"film\.mp4 .* 20 MB"):
+    with pytest.raises(FileUnavailable, match=r"20 MB"):
         await channel.fetch(inbox.messages[0].files[0])
     with pytest.raises(FileUnavailable, match="file_id"):
         await channel.fetch(FileRef("nonsense", "x"))
     api.fail_next("file", 404)
-    with pytest.raises(FileUnavailable, match="no longer available"):
+    with pytest.raises(FileUnavailable, match="no longer on Telegram"):
         await channel.fetch(inbox.messages[1].files[0])
 
 

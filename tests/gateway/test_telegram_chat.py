@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 
 from benchmarks.meter import commits_in
 from tests.gateway.play import until
@@ -81,3 +82,36 @@ async def test_status_in_another_place_says_what_is_wrong_with_telegram(
                 async for line in events.aiter_lines():
                     if "another program polls with the same token" in line:
                         break
+
+
+async def test_a_stop_button_that_is_pressed_twice_stops_once(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    models.script([Say(["One two", Pause()])])
+    async with gateway(write_settings(tmp_path, api, models)):
+        ann = api.private(user_id=7, name="Ann")
+        await ann.say("count")
+        shown = await ann.hear("One two")
+        button = shown.buttons[0]["callback_data"]
+        for _ in range(2):
+            await ann.press(shown, button, stale=True)
+        await ann.until(lambda ann: len(ann.texts) == 3)
+        told = sorted(ann.texts)[1:]
+        assert told[0].startswith("Stopped: the model is answering, step 1, for ")
+        assert told[1] == "That task is being stopped already."
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [(30_000_000, "it is larger than the 20 MB that Telegram lets bots download"), (5, "Telegram rejects it: ")],
+)
+async def test_a_file_that_is_not_available_is_named_once(
+    tmp_path: Path, api: BotApi, models: ModelServer, size: int, reason: str
+) -> None:
+    models.script(Say("I see."))
+    async with gateway(write_settings(tmp_path, api, models)):
+        ann = api.private(user_id=7, name="Ann")
+        sent = await ann.send_document(b"x" * size, name="film.mp4")
+        if size == 5:
+            sent["document"]["file_id"] = "lost"
+        told = await ann.hear("not available")
+        assert told.words.startswith(f"⚠️ The file film.mp4 is not available: {reason}")
+        assert told.words.count("film.mp4") == 1
