@@ -86,6 +86,11 @@ class HookChain:
     async def __aexit__(self, *exc: object) -> None:
         await self._running.aclose()
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """Why hooks cannot be asked at the moment, by name."""
+        return {hook.name: hook.runner.problem for hook in self._hooks if hook.runner.problem}
+
     def active(self, point: Point) -> bool:
         return bool(self._at[point])
 

@@ -36,6 +36,8 @@ class HttpHook:
     `mask` removes known secrets from the requests.
     """
 
+    problem = ""
+
     def __init__(self, name: str, url: str, secret: str, mask: Callable[[str], str] = unmasked) -> None:
         self._name = name
         self._url = url

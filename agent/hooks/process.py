@@ -70,6 +70,7 @@ class ProcessHook:
         self._timeouts = timeouts or ProcessTimeouts()
         self._client: RpcClient | None = None
         self._error = "its process is not running"
+        self.problem = ""
         self._settled = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
 
@@ -107,6 +108,7 @@ class ProcessHook:
                 log.exception("hook %s: internal error", self._name)
                 reason, healthy = "internal error", False
             delay = self._timeouts.restart_delay if healthy else delay
+            self.problem = f"does not run: {reason}"
             log.warning("hook %s: %s; restarting in %g s", self._name, reason, delay)
             self._settled.set()
             await asyncio.sleep(delay)
@@ -156,7 +158,7 @@ class ProcessHook:
                 pass
             case _:
                 raise HookError(f"it must answer initialize with protocol {VERSION}")
-        self._client = client
+        self._client, self.problem = client, ""
         self._settled.set()
         while True:
             await client.wait_for_ping_time(self._timeouts.idle)

@@ -22,6 +22,8 @@ Method = Callable[[HookContext, Any], Awaitable[Any]]
 class PythonHook:
     """Calls an object's methods. A method that ignores its cancellation is abandoned, as with tools."""
 
+    problem = ""
+
     def __init__(self, methods: Mapping[Point, Method]) -> None:
         self._methods = methods
 

@@ -15,6 +15,10 @@ class HookError(Exception):
 class Runner(Protocol):
     """Runs one hook's code while entered. The caller limits the time, by cancelling."""
 
+    @property
+    def problem(self) -> str:
+        """Why it cannot be asked at the moment; "" if it can, or begins to run."""
+
     async def __aenter__(self) -> object: ...
 
     async def __aexit__(self, *exc: object) -> None: ...
@@ -34,6 +38,10 @@ class Running:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+
+    @property
+    def problem(self) -> str:
+        return self._runner.problem
 
     async def __aenter__(self) -> Running:
         return self

@@ -24,6 +24,7 @@ from gateway.assembly.channels import WEB, Webhooks, access
 from gateway.assembly.custom_tools import own_tools
 from gateway.assembly.events import Following, run_webhooks
 from gateway.assembly.generation import Generation, Permanent, build_generation
+from gateway.assembly.hooks import hook_problems
 from gateway.assembly.load_ahead import load_ahead
 from gateway.assembly.mcp import SignInLinks, mcp_problems
 from gateway.assembly.media import media_blobs
@@ -197,7 +198,11 @@ def _gateway(generation: Generation, permanent: Permanent, reload: SettingsReloa
         workspaces=first.workspaces,
         files=first.files,
         reload=reload.reload,
-        tool_problems=lambda: {**own.problems(), **mcp_problems(gateway.mcp.shared, own.listed)},
+        tool_problems=lambda: {
+            **own.problems(),
+            **mcp_problems(gateway.mcp.shared, own.listed),
+            **hook_problems(reload.generation.hooks),
+        },
         mcp=first.mcp,
         read_file=first.read_file,
         remove_files=permanent.media.remove,

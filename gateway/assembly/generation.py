@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from agent.hook import Hooks
+from agent.hooks.chain import HookChain
 from agent.log import Ended, dump, load
 from agent.masking import Mask
 from agent.model import Model
@@ -67,6 +68,7 @@ class Generation:
 
     configuration: Configuration
     configured: Configured
+    hooks: HookChain
     platforms: Mapping[str, Channel]
     retention: Retention
     ahead: tuple[Load, ...]
@@ -118,7 +120,7 @@ async def _build(configuration: Configuration, permanent: Permanent, stack: Asyn
         mcp,
     )
     platforms = await open_platforms(settings, media, permanent.store, shared, stack)
-    return Generation(configuration, configured, platforms, _retention(settings), tuple(ahead), stack)
+    return Generation(configuration, configured, hooks, platforms, _retention(settings), tuple(ahead), stack)
 
 
 def _read_a_log() -> None:

@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import assert_never
 
-from agent.hook import Hooks
 from agent.hooks.chain import HookAnswered, HookChain, RegisteredHook
 from agent.hooks.runner import Runner, Running
 from config.hooks import HookSettings, HttpHookSettings, ProcessHookSettings, PythonHookSettings
 from config.load import Configuration
 from gateway.assembly.versions import Version, versions
 from gateway.lifecycle.shared_parts import SharedParts
+from gateway.outbound.wording import escaped
 
 PING_TIMEOUT = 10.0
 """Seconds within which a hook's process must show that it works."""
@@ -26,7 +26,7 @@ async def open_hooks(
     shared: SharedParts,
     stack: AsyncExitStack,
     answered: Callable[[HookAnswered], None],
-) -> Hooks:
+) -> HookChain:
     """All hooks, running; the stack ends them. A hook whose section and code are the same goes on. `answered` is told
     of each answer. Raises `HookError`."""
     hooks = [
@@ -70,6 +70,11 @@ def _code(configuration: Configuration, section: HookSettings) -> tuple[Version,
 def configured_hooks(configuration: Configuration, mask: Callable[[str], str]) -> list[RegisteredHook]:
     """`mask` removes known secrets from a text. Raises `HookError` for a hook that cannot be loaded."""
     return [_registered(section, _runner(configuration, section, mask)) for section in configuration.settings.hooks]
+
+
+def hook_problems(hooks: HookChain) -> dict[str, str]:
+    """Hooks that cannot be asked at the moment, with the reason as Markdown."""
+    return {f"Hook {escaped(name)}": escaped(problem, 300) for name, problem in hooks.problems.items()}
 
 
 def _registered(section: HookSettings, runner: Runner) -> RegisteredHook:

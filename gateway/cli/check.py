@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 import httpx
 
-from config.hooks import PythonHookSettings
 from config.load import Configuration
 from config.settings import Settings
 from gateway.assembly.agent_files import context_files
@@ -20,7 +19,7 @@ from gateway.cli.checks.agents import agents_and_routes, unreachable_routes
 from gateway.cli.checks.channels import check_channel
 from gateway.cli.checks.context import check_context
 from gateway.cli.checks.database import check_database
-from gateway.cli.checks.hooks import check_hook
+from gateway.cli.checks.hooks import check_hooks
 from gateway.cli.checks.libraries import missing_libraries
 from gateway.cli.checks.mcp import check_servers, place_of
 from gateway.cli.checks.media import check_media
@@ -89,7 +88,7 @@ def check_files(configuration: Configuration) -> list[CheckResult]:
     """What is loaded from files: libraries, hooks, context managers, skills and tools."""
     settings = configuration.settings
     results = [*missing_libraries(settings)]
-    results += [check_hook(hook) for hook in settings.hooks if isinstance(hook, PythonHookSettings)]
+    results += check_hooks(configuration)
     results += check_context(settings)
     results += check_skills(settings)
     results += check_own_tools(configuration)

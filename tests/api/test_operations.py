@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.api.test_messages import send
 from tests.servers.models import Call, ModelServer, Pause, Say, Usage
 from tests.servers.telegram import BotApi
 
+HOOKS = Path(__file__).parents[2] / "examples" / "hooks"
 QUESTION = {"question": "Which colour?", "options": ["red", "blue"]}
 
 
@@ -197,3 +200,25 @@ async def test_a_limited_key_is_told_of_its_part_of_the_audit_log_behind_what_ot
         newest = (await control.client.get("/audit", params={"limit": 2})).json()["events"]
     assert [(each["event"], each["conversation"]) for each in seen] == [("exported", "web:local:mine")]
     assert [each["conversation"] for each in newest] == ["web:local:other-4", "web:local:other-3"]
+
+
+async def health_of(control: Api, *, ok: bool) -> Any:
+    """As soon as it is so."""
+    async with asyncio.timeout(60):
+        while (health := await read(control, "/health"))["ok"] != ok:  # noqa: ASYNC110 - a process has no events
+            await asyncio.sleep(0.05)
+    return health
+
+
+async def test_a_hook_whose_process_does_not_run_is_named_until_it_runs(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    more = f'[[hooks]]\nname = "gate"\ntype = "process"\ncommand = ["{sys.executable}", "gate.py"]\n'
+    async with control_api(tmp_path, api, models, more=f'{more}points = ["before_tool"]\n') as control:
+        broken = await health_of(control, ok=False)
+        status = (await send(control.client, "/status", to="web:local:one"))["result"]["text"]
+        (tmp_path / "gate.py").write_bytes((HOOKS / "review.py").read_bytes())
+        mended = await health_of(control, ok=True)
+    assert list(broken["problems"]) == ["Hook gate"]
+    assert "Hook gate: does not run" in status
+    assert mended["problems"] == {}

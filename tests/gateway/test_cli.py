@@ -486,6 +486,20 @@ async def test_check_names_the_python_hook_that_cannot_be_loaded(desk: Desk) -> 
     assert "cannot be loaded: FileNotFoundError" in ended.out
 
 
+async def test_check_and_doctor_name_the_hook_whose_program_is_not_there(desk: Desk) -> None:
+    hook = '[[hooks]]\nname = "{}"\ntype = "process"\ncommand = ["{}"]\npoints = ["before_tool"]\n'
+    desk.write("#!/bin/sh\n", "beside.sh").chmod(0o755)
+    desk.write(hook.format("known", "sh") + hook.format("beside", "./beside.sh"))
+    assert (await desk.here("check")).code == 0
+    desk.write(hook.format("gone", "./gone.sh") + hook.format("unknown", "no-such-program"))
+    checked = await desk.here("check")
+    examined = await desk.here("doctor", "--offline")
+    assert (checked.code, examined.code) == (1, 1)
+    for shown in (checked.out, examined.out):
+        assert "!!  hook gone: there is no program ./gone.sh to start" in shown
+        assert "!!  hook unknown: there is no program no-such-program to start" in shown
+
+
 class Typist:
     """Answers from a list, and records the visible prompts."""
 

@@ -65,6 +65,8 @@ class Runner:
     async def observe(self, context: HookContext, event: Mapping[str, Any]) -> None:
         return None
 
+    problem = ""
+
 
 FILES = ("files", "images")
 
