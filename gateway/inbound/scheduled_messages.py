@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,10 +20,8 @@ from gateway.store.schedules import Schedule
 log = logging.getLogger(__name__)
 
 LOOK = 30.0
-"""Seconds until the store is asked again: other workers schedule tasks too, and the clock may be changed."""
-
-RETRY = 30.0
-"""Seconds until a task is sent again that could not be."""
+"""Seconds until the store is asked again: a task could not be sent, other workers schedule tasks too, and the clock may
+be changed."""
 
 AT_ONCE = 1_000
 """Tasks that are sent before the store is asked again."""
@@ -40,8 +38,8 @@ REPEATED_NOTE = " It is repeated by the cron expression {cron} until the schedul
 
 
 class DueStore(Protocol):
-    async def due_schedules(self, now: datetime, most: int) -> tuple[Schedule, ...]: ...
-    async def next_schedule(self) -> datetime | None: ...
+    async def due_schedules(self, now: datetime, channels: Collection[str], most: int) -> tuple[Schedule, ...]: ...
+    async def next_schedule(self, now: datetime) -> datetime | None: ...
     async def advance_schedule(self, schedule: Schedule, due: datetime | None) -> bool: ...
 
 
@@ -71,30 +69,28 @@ class ScheduledMessages:
                     await self._changed.wait()
 
     async def _send_due(self, now: datetime) -> float:
-        """Sends what is due; the seconds until there may be more."""
-        sent = [await self._send(schedule, now) for schedule in await self._store.due_schedules(now, AT_ONCE)]
-        if not all(sent):
-            return RETRY
-        due = await self._store.next_schedule()
+        """Sends what is due on the channels that there are; the seconds until there may be more."""
+        for schedule in await self._store.due_schedules(now, tuple(self._channels), AT_ONCE):
+            await self._send(schedule, now)
+        due = await self._store.next_schedule(now)
         left = LOOK if due is None else (due - datetime.now(UTC)).total_seconds()
         return min(max(0.0, left), LOOK)
 
-    async def _send(self, schedule: Schedule, now: datetime) -> bool:
-        """Whether it was sent, or has ended; else it is tried again. It is advanced after it is stored: a second
-        message of the same time is not taken."""
+    async def _send(self, schedule: Schedule, now: datetime) -> None:
+        """It is advanced after its message is stored: a second one of the same time is not taken. What cannot be sent
+        now is tried again."""
         try:
             owner = await self._owner(schedule)
             receipt = await self._deliver(_message(schedule, owner, now))
         except (ChannelError, NotStored) as error:
             log.info("scheduled task %s waits: %s", schedule.id, error)
-            return False
+            return
         if receipt is None or receipt.refused in (NOT_ALLOWED, NOT_PAIRED):
             log.warning("scheduled task %s is removed: %s may not write there any more", schedule.id, owner.id)
             following = None
         else:
             following = schedule.task.timing.next(now)
         await self._store.advance_schedule(schedule, following)
-        return True
 
     async def _owner(self, schedule: Schedule) -> Sender:
         """The person with the groups that they are in now. Raises `ChannelError` if the platform does not say."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -28,8 +28,10 @@ _count = select(func.count()).where(schedules.c.session == bindparam("of_session
 _every = select(schedules).order_by(schedules.c.due, schedules.c.id)
 _of_session = _every.where(schedules.c.session == bindparam("of_session"))
 _one = select(schedules).where(schedules.c.id == bindparam("of_id"))
-_due = _every.where(schedules.c.due <= bindparam("now")).limit(bindparam("most"))
-_next = select(func.min(schedules.c.due))
+_due = _every.where(
+    schedules.c.due <= bindparam("now"), schedules.c.channel.in_(bindparam("channels", expanding=True))
+).limit(bindparam("most"))
+_next = select(func.min(schedules.c.due)).where(schedules.c.due > bindparam("now"))
 _cancel = (
     delete(schedules)
     .where(schedules.c.id == bindparam("of_id"), schedules.c.session == bindparam("of_session"))
@@ -112,14 +114,14 @@ def cancel(connection: Connection, session: str, id: str) -> Schedule | None:
     return None if row is None else _schedule(row)
 
 
-def due_now(connection: Connection, now: datetime, most: int) -> tuple[Schedule, ...]:
-    """At most so many of those whose time has come, the earliest first."""
-    return _schedules(connection.execute(_due, {"now": now, "most": most}))
+def due_now(connection: Connection, now: datetime, channels: Collection[str], most: int) -> tuple[Schedule, ...]:
+    """At most so many of those on these channels whose time has come, the earliest first."""
+    return _schedules(connection.execute(_due, {"now": now, "channels": list(channels), "most": most}))
 
 
-def next_due(connection: Connection) -> datetime | None:
-    """When the next one is due; None if there is none."""
-    found: datetime | None = connection.execute(_next).scalar()
+def next_due(connection: Connection, now: datetime) -> datetime | None:
+    """When the next one is due after this moment; None if there is none."""
+    found: datetime | None = connection.execute(_next, {"now": now}).scalar()
     return found
 
 

@@ -212,6 +212,33 @@ async def test_tasks_of_somebody_without_access_are_removed(tmp_path: Path, api:
     assert len(models.requests) == 1
 
 
+async def test_a_task_waits_as_long_as_its_channel_is_not_there(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    ann, file = api.private(), write_settings(tmp_path, api, models)
+    async with gateway(file) as built:
+        await begun(ann, models)
+        await plan(built.gateway.store, ann, due=datetime.now(UTC) + timedelta(days=1))
+    whole = file.read_text()
+    file.write_text(whole[: whole.index("[channels.telegram]")])
+    async with gateway(file) as built:
+        store = built.gateway.store
+        (schedule,) = await store.every_schedule()
+        assert await store.advance_schedule(schedule, datetime.now(UTC))
+        # Another task, on a channel that is there, is done meanwhile.
+        here = Address("web", "local", "one")
+        soon = datetime.now(UTC) + timedelta(milliseconds=1)
+        await built.gateway.schedules.add(
+            "web/local/one", here, Sender("owner", "You"), "test", "Say hi.", soon, Timing()
+        )
+        await until_left(store, lambda found: [each.id for each in found] == [schedule.id])
+    models.respond(answers(add()))
+    file.write_text(whole)
+    async with gateway(file) as built:
+        await ann.hear("Your tea!")
+        await until_empty(built.gateway.store)
+
+
 async def test_a_task_has_no_more_rights_than_when_it_was_scheduled(
     tmp_path: Path, api: BotApi, models: ModelServer
 ) -> None:
