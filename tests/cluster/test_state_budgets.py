@@ -109,3 +109,16 @@ async def test_reservations_are_ended_also_after_an_unexpected_error(url: str, m
         own.release(second)
         await ended.wait()
         assert await store.reserved_spending() == 0.0
+
+
+async def test_what_a_cancelled_call_has_reserved_is_free_again(url: str) -> None:
+    limits = LIMITS["everybody"]
+    async with asyncio.timeout(20), open_store(url, worker="a") as store, budgets(store, limits) as own:
+        reserving = asyncio.create_task(of(limits)(own))
+        await asyncio.sleep(0)
+        reserving.cancel()
+        await asyncio.wait((reserving,))
+        assert reserving.cancelled()
+        assert await store.reserved_spending() in (0.0, 0.4), "the store goes on with what was asked"
+        while await store.reserved_spending():  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.005)

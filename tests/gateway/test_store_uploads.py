@@ -7,13 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from agent.media import Attachment, MediaMissing
+from channels.message import STORED, FileRef
 from gateway.media import FolderBlobs, Media
 from gateway.store import Store
 from gateway.store.records import DeletionRequest
 from gateway.store.uploads import KEPT
-from tests.gateway.notes import HERE, SESSION, tell
+from tests.gateway.notes import HERE, SESSION, message, tell
 
 pytestmark = pytest.mark.engines
 
@@ -39,6 +41,16 @@ async def test_a_file_is_found_under_the_name_that_a_message_gives_it_and_only_t
     media: Media, store: Store
 ) -> None:
     file = await uploaded(media, store, b"words")
+    assert await store.find_file(SESSION, file.hash, "b.txt") == replace(file, name="b.txt")
+    assert await store.find_file("telegram/bot/8", file.hash, "b.txt") is None
+
+
+async def test_a_file_of_a_message_that_is_not_ready_yet_is_found_in_its_conversation_only(
+    media: Media, store: Store
+) -> None:
+    file = await media.put(b"words", "a.txt")
+    stored = FileRef(f"{STORED}{TypeAdapter(Attachment).dump_json(file).decode()}", "a.txt", "text/plain", 5)
+    await store.accept(message("see", files=(stored,)), SESSION)
     assert await store.find_file(SESSION, file.hash, "b.txt") == replace(file, name="b.txt")
     assert await store.find_file("telegram/bot/8", file.hash, "b.txt") is None
 
