@@ -102,6 +102,8 @@ def answer_problems(api: FastAPI) -> None:
 
 def of_http(error: HTTPException) -> Problem:
     """What the framework refuses: unknown addresses, wrong methods, bodies that cannot be read."""
+    if isinstance(error.__cause__, UnicodeDecodeError):
+        return Problem(422, "invalid_request", "The request is not valid: body: it is not text in UTF-8.")
     codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     code = codes.get(error.status_code, "http_error")
     return Problem(error.status_code, code, str(error.detail), headers=error.headers)

@@ -48,9 +48,11 @@ def create(
     by_name: str = "",
 ) -> NewApiKey:
     """A new key with its secret. `agents` and `conversations` are patterns of all that it may use, None for any; `by`
-    is the actor of the audit log. Raises `ValueError` for a name that cannot be shown."""
+    is the actor of the audit log. Raises `ValueError` for a name that cannot be shown, and for an empty pattern."""
     if not 1 <= len(name.strip()) <= MAX_NAME_LENGTH or _UNPRINTABLE.search(name):
         raise ValueError(f"the name of a key must be 1 to {MAX_NAME_LENGTH} printable characters")
+    if "" in (*(agents or ()), *(conversations or ())):
+        raise ValueError("a pattern of agents or conversations is empty: such a key could do nothing")
     id = secrets.token_hex(5)
     secret = f"ij_{id}_{secrets.token_urlsafe(32)}"
     values = {

@@ -200,3 +200,20 @@ async def test_the_list_is_read_page_by_page_also_with_a_key_for_some_conversati
         wrong = await control.client.get("/conversations", params={"before": "yesterday"})
     assert [each["id"].removeprefix("web:local:") for each in by_time.json()["conversations"]] == names[4::-1]
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"title": "\xff"}', b'{"title": ', b"", b'{"title": "\\ud800"}', b'{"title": "\\u0000 "}']
+)
+async def test_a_body_that_cannot_be_read_is_not_valid(
+    tmp_path: Path, models: ModelServer, api: BotApi, body: bytes
+) -> None:
+    models.respond(lambda _: Say("Hello."))
+    async with control_api(tmp_path, api, models) as control:
+        await send(control.client, "hi")
+        headers = {"Content-Type": "application/json"}
+        refused = await control.client.patch(HERE, content=body, headers=headers)
+        kept = (await control.client.get(HERE)).json()["title"]
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    assert kept == "hi"

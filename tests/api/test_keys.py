@@ -75,6 +75,8 @@ async def test_the_command_line_makes_and_revokes_keys_beside_a_running_gateway(
         asked = {"agents": None, "conversations": ["web:*"], "expires": "90d"}
         assert keys.create(configuration, "ci", "read", agents=None, conversations=["web:*"], expires="90d") == 0
         assert keys.create(configuration, "ci", "read", **{**asked, "expires": "soon"}) == 2  # type: ignore[arg-type]
+        for empty in ({"agents": [""]}, {"conversations": ["web:*", ""]}):
+            assert keys.create(configuration, "ci", "read", **{**asked, **empty}) == 2  # type: ignore[arg-type]
         secret = capsys.readouterr().out.strip()
         async with control.using(secret) as program:
             assert (await program.get("/conversations")).status_code == 200
