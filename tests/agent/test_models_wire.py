@@ -331,6 +331,11 @@ async def test_a_refusal_without_a_word_is_an_error(line: Line, protocol: Protoc
         ({"object": "error", "message": "the prompt is too long", "code": 400}, "too_long"),
         ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "overloaded"),
         ({**delta("error"), "error": {"code": 502, "message": "Provider disconnected"}}, "server"),
+        (
+            {"choices": [{"delta": {}, "finish_reason": "error", "error": {"code": 429, "message": "Slow down"}}]},
+            "rate_limit",
+        ),
+        ({"choices": [], "x_groq": {"id": "req_1", "error": "over capacity"}}, "overloaded"),
     ],
 )
 async def test_an_error_inside_of_a_stream_is_told_in_any_form(line: Line, event: dict[str, Any], kind: str) -> None:

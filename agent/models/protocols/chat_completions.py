@@ -475,8 +475,12 @@ class _Reasoning:
 
 def _error(chunk: JsonObject, name: str) -> object:
     """The error that the chunk is, in the forms that servers have; None if it is none."""
-    error = chunk.get("error")
-    if has_failed(chunk) or (error and isinstance(error, dict | str | list)):
+    # OpenRouter tells it in the choice, Groq in a field of its own.
+    for holder in (chunk, *mappings(chunk.get("choices")), mapping(chunk.get("x_groq"))):
+        error = holder.get("error")
+        if error and isinstance(error, dict | str | list):
+            return holder
+    if has_failed(chunk):
         return chunk
     is_error = name == "error" or "error" in (chunk.get("object"), chunk.get("type"))
     return chunk if is_error and "choices" not in chunk else None
