@@ -6,6 +6,7 @@ Python knows more by name, some of which are no text encodings (`unicode_escape`
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterable
 
 _BYTE_ORDER_MARKS = (
@@ -63,9 +64,27 @@ _LABELS = {
 _CODECS = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
 
 
+_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
+_XML_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]{1,100}encoding\s*=\s*["']([\w.:-]{1,40})""")
+
+
+def declared(page: bytes) -> str:
+    """The label that a page, or XML, gives to itself; "" if none."""
+    start = page[:4096]
+    found = _XML_ENCODING.match(start) or _CHARSET.search(start)
+    label = "" if found is None else found[1].decode("ascii", "replace").lower()
+    # A declaration that could be read as ASCII is not in UTF-16 (HTML's standard, "prescan a byte stream").
+    return "utf-8" if label.startswith("utf-16") else label
+
+
+def codec_of(label: str) -> str | None:
+    """Python's codec of the encoding; None if browsers do not know the name."""
+    return _CODECS.get(label.strip().lower())
+
+
 def is_label(name: str) -> bool:
     """Whether browsers know the name."""
-    return name.strip().lower() in _CODECS
+    return codec_of(name) is not None
 
 
 def decode(data: bytes, labels: Iterable[str]) -> str:
@@ -74,7 +93,7 @@ def decode(data: bytes, labels: Iterable[str]) -> str:
     for mark, codec in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(codec, "replace")
-    known = (_CODECS.get(label.strip().lower()) for label in labels)
+    known = map(codec_of, labels)
     named = [found for found in known if found is not None]
     for codec in (*named, "utf-8"):
         try:

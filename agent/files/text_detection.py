@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import filetype  # type: ignore[import-untyped]  # the package has no types
 
+from agent.files.encodings import codec_of, declared
+
 _SAMPLE = 65_536
 """Bytes by which an older encoding is recognised."""
 
@@ -44,6 +46,18 @@ _COMMON_SYLLABLES = frozenset("이다의는을를가에서하고지한로은기�
 _INNER_MARKS = frozenset("\N{RIGHT SINGLE QUOTATION MARK}\N{EN DASH}\N{EM DASH}\N{MIDDLE DOT}\N{SOFT HYPHEN}")
 """What stands between the letters of Western words."""
 
+_ONLY_TURKISH = frozenset("ğışĞİŞ")
+_TURKISH = _ONLY_TURKISH | frozenset("çöüâîûÇÖÜÂÎÛ")
+_HEBREW = re.compile("[\u05d0-\u05ea]+")
+_FINAL_LETTERS = frozenset("\u05da\u05dd\u05df\u05e3\u05e5")
+_COMMON_HEBREW = frozenset("\u05d9\u05e8\u05e9\u05ea")
+
+_MIN_LETTERS = 8
+"""Of a Hebrew text."""
+
+_MIN_WORD = 3
+"""Letters of the longest word of a Cyrillic text: a single one may be a French à."""
+
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -72,7 +86,10 @@ def detect(data: bytes, *, is_named_text: bool = False) -> Decoded | None:
     # Text may start like a binary file ("BMW", "MZ"), but binary files are practically never valid UTF-8.
     if (found := _strict(data, "utf-8")) is not None:
         return found
-    return None if filetype.guess(data[:8192]) is not None else _mostly_utf8(data) or _legacy(data)
+    if filetype.guess(data[:8192]) is not None:
+        return None
+    named = codec_of(declared(data))
+    return (_strict(data, named) if named is not None else None) or _mostly_utf8(data) or _legacy(data)
 
 
 def _strict(data: bytes, codec: str, mark: bytes = b"") -> Decoded | None:
@@ -143,7 +160,8 @@ def _mostly_utf8(data: bytes) -> Decoded | None:
 
 def _legacy(data: bytes) -> Decoded | None:
     sample = data[:_SAMPLE]
-    found = _japanese(sample) or _korean(sample) or _cyrillic(sample) or _chinese(sample) or _latin(sample)
+    found = _japanese(sample) or _korean(sample) or _hebrew(sample)
+    found = found or _cyrillic(sample) or _chinese(sample) or _latin(sample)
     if found is None:
         return None
     return _strict(data, found) or Decoded(data.decode(found, errors="replace"), found)
@@ -172,6 +190,15 @@ def _korean(sample: bytes) -> str | None:
     return "cp949" if is_korean and _share(each in _COMMON_SYLLABLES for each in others) >= 0.15 else None
 
 
+def _hebrew(sample: bytes) -> str | None:
+    """Its final letters end words only, and its most common letters are rare ones of Russian."""
+    words = [word for word in _WORD.findall(_decoded(sample, "cp1255") or "") if not word.isascii()]
+    letters = "".join(words)
+    fits = all(_HEBREW.fullmatch(word) is not None and _FINAL_LETTERS.isdisjoint(word[:-1]) for word in words)
+    is_hebrew = fits and len(letters) >= _MIN_LETTERS
+    return "cp1255" if is_hebrew and _share(each in _COMMON_HEBREW for each in letters) >= 0.12 else None
+
+
 def _cyrillic(sample: bytes) -> str | None:
     scores = {codec: _cyrillic_score(_decoded(sample, codec) or "") for codec in _CYRILLIC}
     best = max(scores, key=lambda codec: scores[codec])
@@ -184,7 +211,12 @@ def _cyrillic_score(text: str) -> float:
     letters = "".join(words)
     pure = _share(all("\u0400" <= each < "\u0500" for each in word) for word in words)
     cased = _share(word.islower() or word.isupper() or word.istitle() for word in words)
-    if pure < 0.9 or cased < 0.9 or len(letters) < 0.85 * len(_not_ascii(text)):
+    if (
+        max(map(len, words), default=0) < _MIN_WORD
+        or pure < 0.9
+        or cased < 0.9
+        or len(letters) < 0.85 * len(_not_ascii(text))
+    ):
         return 0.0
     return _share(each in _COMMON_LETTERS for each in letters)
 
@@ -214,7 +246,10 @@ def _latin(sample: bytes) -> str | None:
         return None
     scores = {codec: _latin_score(_decoded(sample, codec)) for codec in ("cp1252", "cp1250")}
     best = max(scores, key=lambda codec: scores[codec])
-    return best if scores[best] >= 0.7 else None
+    if scores[best] < 0.7:
+        return None
+    others = {each for each in _not_ascii(_decoded(sample, "cp1254")) if each.isalpha()}
+    return "cp1254" if others <= _TURKISH and others & _ONLY_TURKISH else best
 
 
 def _latin_score(text: str | None) -> float:

@@ -15,7 +15,7 @@ import httpx
 from pydantic import Field
 
 from agent.files.documents import Unreadable, is_document, read_document
-from agent.files.encodings import decode, is_label
+from agent.files.encodings import declared, decode, is_label
 from agent.files.text_detection import detect
 from agent.tool import ToolContext, ToolError, tool
 from agent.tool_result import ToolResult
@@ -26,9 +26,6 @@ from agent.worker_process import WorkerFailed, run_worker
 MAX_CHARACTERS = 50_000
 """Of one `fetch_url` result."""
 
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE)
-
-_XML_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]{1,100}encoding\s*=\s*["']([\w.:-]{1,40})""")
 _UNKNOWN = ("", "application/octet-stream", "binary/octet-stream", "application/unknown")
 
 
@@ -182,11 +179,7 @@ def _is_html(media_type: str, text: str) -> bool:
 
 
 def _decoded(body: bytes, named: str | None) -> str:
-    start = body[:4096]
-    declared = _XML_ENCODING.match(start) or _CHARSET.search(start)
-    in_page = "" if declared is None else declared[1].decode("ascii", "replace").lower()
-    # A declaration that could be read as ASCII is not in UTF-16 (HTML's standard, "prescan a byte stream").
-    labels = (named or "", "utf-8" if in_page.startswith("utf-16") else in_page)
+    labels = (named or "", declared(body))
     if not any(map(is_label, labels)) and (found := detect(body, is_named_text=True)) is not None:
         return found.text
     return decode(body, labels)

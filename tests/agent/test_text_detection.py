@@ -26,6 +26,15 @@ TEXTS = {
     "¿Qué tal, señor? ¡Mañana!": ("latin-1",),
     "Zażółć gęślą jaźń, proszę państwa": ("cp1250",),
     "Příliš žluťoučký kůň úpěl ďábelské ódy": ("cp1250",),
+    "Türkçe yazı için bir şeyler değil": ("cp1254",),
+    "Ağaç: 5; İstanbul: 7": ("cp1254",),
+    "Það er gott veður í Reykjavík, þú ert ágætur": ("cp1252",),
+    "שלום לכולם, הפגישה תתקיים מחר בשעה עשר בתל אביב": ("cp1255",),
+    "слово дела село зал": ("cp1251",),
+    "новый русский дом, который строит Юрий": ("cp1251",),
+    '<?xml version="1.0" encoding="iso-8859-1"?><a>é</a>': ("latin-1",),
+    "<html><head><meta charset='windows-1253'></head>Ελληνικά": ("cp1253",),
+    "Il va à Paris, à pied": ("cp1252",),
     "emoji 🎈 and text": (),
 }
 UNICODE = ("utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le", "utf-16-be")
