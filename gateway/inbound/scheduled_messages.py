@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from channels.channel import Channel, ChannelError, GroupDirectory, NotStored
 from channels.message import InboundMessage, Receipt
 from gateway.store.api_keys import SENDER
 from gateway.store.arrivals import NOT_ALLOWED, NOT_PAIRED
+from gateway.store.errors import StoreError
 from gateway.store.schedules import Schedule
 
 log = logging.getLogger(__name__)
@@ -69,22 +71,31 @@ class ScheduledMessages:
                     await self._changed.wait()
 
     async def _send_due(self, now: datetime) -> float:
-        """Sends what is due on the channels that there are; the seconds until there may be more."""
+        """Sends what is due on the channels that there are, none of which waits for another; the seconds until there
+        may be more."""
+        by_channel: defaultdict[str, list[Schedule]] = defaultdict(list)
         for schedule in await self._store.due_schedules(now, tuple(self._channels), AT_ONCE):
-            await self._send(schedule, now)
+            by_channel[schedule.address.channel].append(schedule)
+        await asyncio.gather(*(self._send_all(each, now) for each in by_channel.values()))
         due = await self._store.next_schedule(now)
         left = LOOK if due is None else (due - datetime.now(UTC)).total_seconds()
         return min(max(0.0, left), LOOK)
 
+    async def _send_all(self, schedules: Sequence[Schedule], now: datetime) -> None:
+        """A failure affects only its task, which is tried again."""
+        for schedule in schedules:
+            try:
+                await self._send(schedule, now)
+            except (ChannelError, NotStored, StoreError) as error:
+                log.info("scheduled task %s waits: %s", schedule.id, error)
+            except Exception:
+                log.exception("scheduled task %s cannot be sent, and is tried again", schedule.id)
+
     async def _send(self, schedule: Schedule, now: datetime) -> None:
-        """It is advanced after its message is stored: a second one of the same time is not taken. What cannot be sent
-        now is tried again."""
-        try:
-            owner = await self._owner(schedule)
-            receipt = await self._deliver(_message(schedule, owner, now))
-        except (ChannelError, NotStored) as error:
-            log.info("scheduled task %s waits: %s", schedule.id, error)
-            return
+        """It is advanced after its message is stored: a second one of the same time is not taken. Raises
+        `ChannelError`, `NotStored` or `StoreError`."""
+        owner = await self._owner(schedule)
+        receipt = await self._deliver(_message(schedule, owner, now))
         if receipt is None or receipt.refused in (NOT_ALLOWED, NOT_PAIRED):
             log.warning("scheduled task %s is removed: %s may not write there any more", schedule.id, owner.id)
             following = None

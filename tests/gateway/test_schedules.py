@@ -197,6 +197,23 @@ async def test_a_task_that_was_sent_before_a_crash_is_not_sent_again(
     assert ann.texts.count("Your tea!") == 1
 
 
+async def test_a_task_that_cannot_be_sent_holds_up_no_other(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    ann, yesterday = api.private(), datetime.now(UTC) - timedelta(days=1)
+    async with gateway(write_settings(tmp_path, api, models)) as built:
+        await begun(ann, models)
+        models.respond(answers(add()))
+        store = built.gateway.store
+        broken = await plan(store, ann, due=yesterday, task="First.")
+        # As on a machine that does not know the time zone.
+        in_no_zone = update(schedules).where(schedules.c.id == broken.id).values(zone="Nowhere/At_All")
+        await store.write(lambda connection: connection.execute(in_no_zone).rowcount)
+        await plan(store, ann, due=yesterday + timedelta(hours=1))
+        built.gateway.schedules.changed.set()
+        await ann.hear("Your tea!")
+        left = await until_left(store, lambda found: len(found) == 1)
+    assert [each.id for each in left] == [broken.id]
+
+
 async def test_tasks_of_somebody_without_access_are_removed(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     ann, file = api.private(), write_settings(tmp_path, api, models)
     async with gateway(file) as built:
