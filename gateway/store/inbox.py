@@ -95,7 +95,7 @@ _waiting = (
 
 _consume = (
     update(inbox)
-    .where(inbox.c.id.in_(bindparam("rows", expanding=True)), is_waiting)
+    .where(inbox.c.id == bindparam("row"), is_waiting)
     .values(
         state="consumed",
         turn=bindparam("of_turn"),
@@ -302,13 +302,8 @@ def consume(
     connection: Connection, rows: Sequence[AnyRow], turn_id: str, step: int, generation: int
 ) -> tuple[UserMessage, ...]:
     """The turn reads the rows at the step; they join the turn's generation."""
-    values = {
-        "rows": [row.id for row in rows],
-        "of_turn": turn_id,
-        "at_step": step,
-        "of_generation": generation,
-    }
-    connection.execute(_consume, values)
+    values = {"of_turn": turn_id, "at_step": step, "of_generation": generation}
+    connection.execute(_consume, [{"row": row.id, **values} for row in rows])
     return tuple(map(_user_message_from, rows))
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from agent.interrupt import shielded
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed
+from gateway.store.prepared import PreparingConnection
 from gateway.store.scope import WHOLE, Scope
 from gateway.store.sqlite_file import database_path, explain, locked, open_current, prepare_reading, vacuum
 from gateway.store.writer import OnCommitted, Writer, untold
@@ -38,7 +39,7 @@ async def open_sqlite(url: str, committed: OnCommitted = untold) -> AsyncIterato
     with locked(path):
         writing = await asyncio.to_thread(open_current, path)
         try:
-            with writing.connect() as connection:
+            with PreparingConnection(writing) as connection:
                 async with Writer(_FileTransactions(path, connection), committed) as writer:
                     engine = SqliteEngine(path, writer)
                     try:
