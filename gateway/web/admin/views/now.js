@@ -1,4 +1,4 @@
-// What runs, what waits for people or to be read, what is scheduled, and what was not delivered.
+// What runs, what waits for people or to be read, what was not delivered, and what is scheduled.
 
 import { renderMarkdown } from "/page/markdown.js";
 
@@ -25,8 +25,8 @@ export function now(place, { act, refresh }) {
     section("Running", ...lists.running.nodes),
     section("Waiting for people", ...lists.parked.nodes),
     section("Queues", ...lists.queues.nodes),
-    section("Scheduled tasks", ...lists.schedules.nodes),
     section("Undelivered replies", ...lists.undelivered.nodes),
+    section("Scheduled tasks", ...lists.schedules.nodes),
   );
 
   return async () => {
