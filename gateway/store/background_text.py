@@ -23,7 +23,7 @@ def title_of(text: str) -> str:
 
 def message(row: BackgroundRow, result: BackgroundResult) -> str:
     """The message to the model about work that has ended and that no turn waits for."""
-    kind = "The delegated task" if row.kind == "task" else "Background work"
+    kind = "The delegated task" if row.kind == "task" else "Background task"
     name = f"{kind} {row.handle} ({row.title})"
     text = cut(result.text, MAX_TEXT_LENGTH)
     match result.state:

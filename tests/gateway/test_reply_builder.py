@@ -477,13 +477,13 @@ def test_a_turn_that_finishes_up_says_so() -> None:
 
 
 def test_the_end_of_background_work_is_noted_and_peoples_messages_are_not() -> None:
-    told = "Background work w3 (`pytest`) has ended: 12 *passed*\n\nand much more"
+    told = "Background task w3 (`pytest`) has ended: 12 *passed*\n\nand much more"
     draft = builder_of((called(text="I look."), heard((told, "work"))))
     draft.apply(TextDelta("All passed."))
     _, note, text = draft.reply().segments
     assert isinstance(note, TextSegment)
     [shown] = parse(note.markdown)
-    assert shown == Paragraph((Span("Background work w3 (`pytest`) has ended: 12 *passed*", italic=True),))
+    assert shown == Paragraph((Span("Background task w3 (`pytest`) has ended: 12 *passed*", italic=True),))
     assert note.secondary
     assert text == TextSegment("t2", "All passed.", open=True, step=2)
 
