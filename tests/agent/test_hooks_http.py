@@ -11,10 +11,12 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from agent.agent import unmasked
 from agent.hook import Deny, HookContext, MessageIn, Respond, Ruled, ToolCall
 from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.http import HttpHook, signature
 from agent.hooks.runner import HookError
+from agent.masking import Mask
 from agent.media import NewFile
 
 HERE = HookContext(session="s", channel="web", sender="Ada")
@@ -25,7 +27,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def endpoint(handler: Handler) -> AsyncIterator[HttpHook]:
+async def endpoint(handler: Handler, mask: Callable[[str], str] = unmasked) -> AsyncIterator[HttpHook]:
     """A hook whose endpoint is the handler."""
     app = web.Application()
     app.router.add_route("*", "/{rest:.*}", handler)
@@ -35,7 +37,7 @@ async def endpoint(handler: Handler) -> AsyncIterator[HttpHook]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         port = runner.addresses[0][1]
-        async with HttpHook("guard", f"http://127.0.0.1:{port}/hook?token={SECRET}", SECRET) as hook:
+        async with HttpHook("guard", f"http://127.0.0.1:{port}/hook?token={SECRET}", SECRET, mask) as hook:
             yield hook
     finally:
         await runner.cleanup()
@@ -47,6 +49,19 @@ def answering(answer: object, *, status: int = 200) -> Handler:
         return web.Response(body=body, status=status)
 
     return handle
+
+
+async def test_an_endpoint_is_not_sent_secrets_that_people_write() -> None:
+    bodies: list[bytes] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        bodies.append(await request.read())
+        return web.Response()
+
+    async with endpoint(handle, Mask(["the-key-4711"])) as hook:
+        await hook.ask("on_message", HERE, MessageIn("it is the-key-4711", "quoting: the-key-4711"))
+        await hook.observe(HERE, {"event": "TurnStarted", "about": "the-key-4711"})
+    assert [(body.count(b"[secret]"), b"4711" in body) for body in bodies] == [(2, False), (1, False)]
 
 
 async def test_an_endpoint_is_asked_with_a_signed_body() -> None:

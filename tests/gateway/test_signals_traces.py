@@ -78,12 +78,12 @@ async def test_content_is_traced_only_if_the_settings_say_so(tmp_path: Path, mod
     async with Collector() as collector:
         async with traced(tmp_path, api, models, collector, more="content = true\n"):
             ann = api.private(7, "Ann")
-            await ann.say(ASK)
+            await ann.say(f"{ASK} Is it test-key?")
             await ann.hear("It is salt, and [secret].")
         turn, tool = the(collector, "invoke_agent"), the(collector, "execute_tool todos")
         answer = max(collector.named("chat test"), key=lambda span: span.start)
     ((name, message),) = turn.events
-    assert (name, message["content"]) == ("gen_ai.user.message", ASK)
+    assert (name, message["content"]) == ("gen_ai.user.message", f"{ASK} Is it [secret]?")
     assert json.loads(tool.attributes["gen_ai.tool.call.arguments"]) == {"items": []}
     assert tool.attributes["gen_ai.tool.call.result"]
     (said,) = json.loads(answer.attributes["gen_ai.output.messages"])
