@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,9 +22,10 @@ from agent.masking import Mask
 from agent.models.scripted import ScriptedModel
 from agent.testing import MemoryMedia
 from agent.tool import ToolContext, tool
-from channels.memory import plain_text
+from channels.memory import MemoryChannel, plain_text
+from channels.reply import QuestionSegment
 from gateway.outbound.export import export_bytes
-from tests.gateway.play import Play, playing
+from tests.gateway.play import Play, playing, until
 from tests.gateway.test_audit import events, named, open_question
 
 KEY = "the-key-of-the-shop-4711"
@@ -93,3 +95,36 @@ async def test_what_a_hook_says_of_a_call_is_masked(tmp_path: Path, hook: object
         shown = [plain_text(reply) for reply in play.channel.replies.values()]
     assert any("with [secret]" in text for text in (*logged, *shown))
     assert not any(KEY in text for text in (*logged, *shown))
+
+
+@tool(effect="external", on_steer="background")
+async def ship(context: ToolContext, key: str = "") -> str:
+    """Asks for the address, and takes its time."""
+    asked = await context.ask_person(f"Where to? The key is {key}", (f"home, with {key}", "elsewhere"), "text")
+    await asyncio.Event().wait()
+    return asked.text
+
+
+def open_questions(channel: MemoryChannel) -> list[QuestionSegment]:
+    segments = (segment for reply in channel.replies.values() for segment in reply.segments)
+    return [segment for segment in segments if isinstance(segment, QuestionSegment) and segment.open]
+
+
+async def test_what_a_running_call_asks_and_its_title_in_the_background_are_masked(tmp_path: Path) -> None:
+    model = ScriptedModel([Call("c1", "ship", "{}")], "It goes on.")
+    registered = RegisteredHook("shop", PythonHook({"before_tool": with_key}), ("before_tool",))
+    async with HookChain([registered]) as chain:
+        agent = Agent(model, MemoryMedia(), tmp_path, (ship,), hooks=chain, mask=Mask([KEY]))
+        async with playing(tmp_path, model, agent=lambda _: agent) as play:
+            await play.say("ship it")
+            question = await play.channel.until(open_questions)
+            assert question[0].question == "Where to? The key is [secret]"
+            assert question[0].options == ("home, with [secret]", "elsewhere")
+            await play.say("home")
+            await until(lambda: play.sql("SELECT 1 FROM inbox WHERE text = 'home' AND state = 'answered'"))
+            await play.say("and hurry")
+            await play.reply("It goes on.")
+            titles = [title for (title,) in play.sql("SELECT title FROM work")]
+    assert len(titles) == 1
+    assert KEY not in titles[0], titles
+    assert "[secret]" in titles[0], titles
