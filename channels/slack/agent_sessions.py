@@ -62,20 +62,28 @@ class AgentSessions:
         self._shown.setdefault(_thread(address), "processing")
 
     async def continued(self, reply: Reply, asker: str | None) -> None:
-        self._running.setdefault(_thread(reply.address), set()).add(reply.id)
-        await self._show(reply.address, "suspended" if reply.parked else "processing", asker)
+        if reply.parked:
+            # It may go on, and end, at another worker.
+            self._not_running(reply)
+            await self._show(reply.address, "suspended", asker)
+        else:
+            self._running.setdefault(_thread(reply.address), set()).add(reply.id)
+            await self._show(reply.address, "processing", asker)
 
     async def ended(self, reply: Reply, *, was_begun: bool) -> None:
-        """When the last running reply of a thread ends, its status becomes "active". `was_begun`: perhaps by an earlier
-        process."""
+        """When the last running reply of a thread ends, its status becomes "active", unless it was an answer at once
+        while another reply waits for people. `was_begun`: perhaps by an earlier process."""
+        self._not_running(reply)
+        thread = _thread(reply.address)
+        if thread not in self._running and (was_begun or self._shown.get(thread) == "processing"):
+            await self._show(reply.address, "active")
+
+    def _not_running(self, reply: Reply) -> None:
         thread = _thread(reply.address)
         running = self._running.get(thread, set())
         running.discard(reply.id)
-        if running:
-            return
-        self._running.pop(thread, None)
-        if was_begun or thread in self._shown:
-            await self._show(reply.address, "active")
+        if not running:
+            self._running.pop(thread, None)
 
     async def typing(self, address: Address) -> None:
         await self._show(address, "processing")

@@ -603,6 +603,27 @@ async def test_a_question_waits_with_its_options_and_a_suspended_session(slack: 
     assert thread.session.status == "active"
 
 
+async def test_a_task_that_another_worker_has_ended_keeps_no_thread_busy(
+    slack: Slack, channel: SlackChannel, shelf: Shelf
+) -> None:
+    thread = slack.direct("Ann").thread(await slack.direct("Ann").say("hi"))
+    asked, answered = MemoryLedger(), replace(reply_in(thread, text("Red it is.")), id="run-2")
+    question = QuestionSegment("q:4f_3_0", "Which?", ("red", "blue"))
+    await channel.show(reply_in(thread, question, done=False, parked=True), asked)
+    await channel.show(answered, MemoryLedger())
+    assert thread.session is not None
+    assert thread.session.status == "suspended"
+    elsewhere = open_channel(slack, shelf)
+    await elsewhere.show(reply_in(thread, replace(question, open=False, answer="blue")), asked)
+    await elsewhere.aclose()
+    assert thread.session.status == "active"
+    ledger, growing = MemoryLedger(), reply_in(thread, text("Bl", open=True), done=False)
+    await channel.show(replace(growing, id="run-3"), ledger)
+    assert thread.session.status == "processing"
+    await channel.show(replace(reply_in(thread, text("Blue.")), id="run-3"), ledger)
+    assert thread.session.status == "active"
+
+
 async def test_an_option_pressed_is_the_answer(slack: Slack, channel: SlackChannel, inbox: Inbox) -> None:
     ann = slack.direct("Ann")
     question = QuestionSegment("q:4f_3_0", "Which?", ("red", "blue"))
