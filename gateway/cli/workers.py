@@ -29,15 +29,19 @@ def show_workers(configuration: Configuration, *, as_json: bool) -> int:
 
 def drain(configuration: Configuration, name: str) -> int:
     """The worker whose id begins with `name` ends after its running turns. Returns the exit code: 1 when there is none,
-    or more than one, or when no other process can use its database."""
+    or more than one, or when it is dead, or no other process can use its database."""
+    if not name:
+        return _refuse("which worker? Give the first characters of its id; `interject workers` lists them")
     url = configuration.settings.store.url
     try:
-        found = [each for each in offline.all_workers(url) if state_of(each) != "dead"]
+        found = offline.all_workers(url)
         matching = [worker for worker in found if worker.id.startswith(name)]
         if len(matching) != 1:
             problem = "no worker has" if not matching else f"{len(matching)} workers have"
             return _refuse(f"{problem} an id that begins with {name}; `interject workers` lists them")
         worker = matching[0]
+        if state_of(worker) == "dead":
+            return _refuse(f"{worker.id} is dead: the others go on with what it has left")
         if worker.left is None:
             return _refuse(
                 f"{worker.id} is the only process that can use this database; SIGTERM to {worker.pid} ends it"
@@ -46,7 +50,8 @@ def drain(configuration: Configuration, name: str) -> int:
             return _refuse(f"{worker.id} has ended already")
     except StoreError as error:
         return fail(configuration, error)
-    lines = [f"{worker.id} takes nothing new from now on, and ends after {worker.running} running turns."]
+    turns = "" if not worker.running else f" after {worker.running} running turn{'s' if worker.running > 1 else ''}"
+    lines = [f"{worker.id} takes nothing new from now on, and ends{turns}."]
     if not any(state_of(each) == "works" for each in found if each.id != worker.id):
         lines.append("No other worker goes on with its work: start one.")
     write_lines(lines)

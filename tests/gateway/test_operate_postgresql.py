@@ -86,6 +86,27 @@ async def test_a_process_that_was_killed_here_runs_no_more_though_its_lease_goes
     assert (before["running"], after["running"], after["gateways"], listed["state"]) == (True, False, [], "dead")
 
 
+async def test_draining_says_what_follows_and_takes_no_worker_that_was_not_meant(home: Path, made: list[str]) -> None:
+    settings(home, made[0])
+    killed = await asyncio.create_subprocess_exec("true")
+    await killed.wait()
+    async with open_store(made[0], worker="dead-one", lease=600.0), open_store(made[0], worker="busy") as busy:
+        with psycopg.connect(made[0]) as connection:
+            connection.execute("UPDATE workers SET pid = %s WHERE id = 'dead-one'", [killed.pid])
+        await busy.beat(600.0, 1, 4)
+        nobody, dead, unknown = [await call(home, "drain", name) for name in ("", "dead", "nothing")]
+        assert not (await busy.list_workers())[-1].draining
+        told = await call(home, "drain", "bus")
+    assert [each.code for each in (nobody, dead, unknown, told)] == [1, 1, 1, 0]
+    assert "which worker?" in nobody.err
+    assert "dead-one is dead: the others go on with what it has left" in dead.err
+    assert "no worker has an id that begins with nothing" in unknown.err
+    assert told.out.splitlines() == [
+        "busy takes nothing new from now on, and ends after 1 running turn.",
+        "No other worker goes on with its work: start one.",
+    ]
+
+
 async def test_what_goes_on_is_shown_beside_a_running_gateway(home: Path, models: ModelServer, made: list[str]) -> None:
     models.respond(answering(Say("Hello.")))
     before = await person_less(home, made[0])
