@@ -11,19 +11,23 @@ from pathlib import Path
 import httpx
 import pytest
 
-from agent.log import Call
+from agent.log import Call, MessagesRead
 from agent.models.scripted import ScriptedModel
 from agent.tool import ToolContext, tool
 from agent.tools import load_tools
+from channels.address import Sender
 from channels.memory import plain_text
 from gateway.api.follower import Follower
 from gateway.bus import TurnEnded, TurnStarted
 from gateway.store.records import DeletionRequest
 from tests.api.streams import Stream
 from tests.cluster.pair import Worker, answered, known, two_gateways
-from tests.gateway.play import PLACE, inbound
+from tests.gateway.play import ANN, PLACE, inbound
 
 SESSION = "memory/me/chat"
+BOB = Sender("8", "Bob")
+MESSAGES = 10
+"""Of each of two people who write at once."""
 QUESTION = '{"question": "Which?", "options": ["this one", "that one"]}'
 
 
@@ -36,6 +40,35 @@ async def test_a_message_that_one_worker_accepts_steers_the_turn_of_another_one(
         assert "Blue, then." in plain_text(await b.reply("Blue, then."))
         assert not a.model.requests
         assert not a.channel.replies
+
+
+async def test_people_who_steer_a_turn_through_two_workers_at_once_are_all_heard_in_order(tmp_path: Path) -> None:
+    never = asyncio.Event()
+    model = ScriptedModel(["Well", never], *(["And", never] for _ in range(2 * MESSAGES)))
+    async with two_gateways(tmp_path, ScriptedModel(), model) as (a, b):
+        await b.say("begin")
+        await b.reply("Well", done=False)
+        said = [
+            worker.say(f"{worker.store.worker}{number}", by=by)
+            for number in range(MESSAGES)
+            for worker, by in ((a, ANN), (b, BOB))
+        ]
+        receipts = await asyncio.gather(*said)
+        turn = await b.store.unfinished(SESSION)
+        assert turn is not None
+        while len(heard := await _heard(b, turn.id)) < len(said) + 1:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+        assert [id for id, _ in heard[1:]] == sorted(receipt.id for receipt in receipts)
+        for name in "ab":
+            numbers = [text for _, text in heard[1:] if text.startswith(name)]
+            assert numbers == [f"{name}{number}" for number in range(MESSAGES)]
+        assert not a.model.requests
+
+
+async def _heard(worker: Worker, turn_id: str) -> list[tuple[int, str]]:
+    """The messages that the turn has read, in this order."""
+    read = [entry for entry in (await worker.store.turn(turn_id)).entries if isinstance(entry, MessagesRead)]
+    return [(message.id, message.text) for entry in read for message in entry.messages]
 
 
 async def test_a_message_that_waits_for_the_end_of_another_worker_s_turn_is_answered_after_it(tmp_path: Path) -> None:
