@@ -40,13 +40,15 @@ REPEATED_NOTE = " It is repeated by the cron expression {cron} until the schedul
 
 
 class DueStore(Protocol):
+    async def now(self) -> float: ...
     async def due_schedules(self, now: datetime, channels: Collection[str], most: int) -> tuple[Schedule, ...]: ...
     async def next_schedule(self, now: datetime) -> datetime | None: ...
     async def advance_schedule(self, schedule: Schedule, due: datetime | None) -> bool: ...
 
 
 class ScheduledMessages:
-    """Every worker sends what is due: the message is stored once for each time, whoever sends it."""
+    """Every worker sends what is due, by the clock of the store: the message is stored once for each time, whoever
+    sends it."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class ScheduledMessages:
         """Until cancelled. Raises `StoreError`."""
         while True:
             self._changed.clear()
-            seconds = await self._send_due(datetime.now(UTC))
+            seconds = await self._send_due(await self._now())
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
@@ -78,8 +80,11 @@ class ScheduledMessages:
             by_channel[schedule.address.channel].append(schedule)
         await asyncio.gather(*(self._send_all(each, now) for each in by_channel.values()))
         due = await self._store.next_schedule(now)
-        left = LOOK if due is None else (due - datetime.now(UTC)).total_seconds()
+        left = LOOK if due is None else (due - await self._now()).total_seconds()
         return min(max(0.0, left), LOOK)
+
+    async def _now(self) -> datetime:
+        return datetime.fromtimestamp(await self._store.now(), UTC)
 
     async def _send_all(self, schedules: Sequence[Schedule], now: datetime) -> None:
         """A failure affects only its task, which is tried again."""

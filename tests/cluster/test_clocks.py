@@ -1,11 +1,16 @@
-"""Workers whose clocks differ agree on how long people have to decide."""
+"""Workers whose clocks differ agree on how long people have to decide, and on when a task is due."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from agent.schedules import Timing
+from channels.address import Address, Sender
+from gateway.sessions import session_key
+from gateway.store import open_store
 from tests.cluster.fleet import fleet
 from tests.engines import engines
 from tests.gateway.play import until
@@ -54,3 +59,23 @@ async def test_a_worker_whose_clock_is_wrong_neither_expires_nor_prolongs_what_p
             assert 500 < left <= 600
             await ann.say("yes")
             await ann.hear("Done 2.")
+
+
+async def test_a_worker_whose_clock_is_ahead_does_no_scheduled_task_before_its_time(tmp_path: Path) -> None:
+    async with BotApi() as api, ModelServer() as models:
+        models.respond(lambda request: Say(f"Done: {request.messages[-1].text}"))
+        settings = write_settings(tmp_path, api, models)
+        ann = api.private(user_id=7, name="Ann")
+        async with fleet(settings, apart=["wrong"]) as workers:
+            workers.clocks["wrong"].move(AHEAD)
+            async with open_store(workers.url) as store:
+                for text, seconds in (("later", AHEAD / 2), ("now", -1)):
+                    due = datetime.fromtimestamp(await store.now() + seconds, UTC)
+                    place = Address("telegram", api.token.partition(":")[0], "7")
+                    await store.add_schedule(
+                        session_key(place), place, Sender("7", "Ann"), text, text, due, Timing("", "UTC")
+                    )
+            await workers.start("wrong")
+            await ann.until(lambda chat: any("now" in text for text in chat.texts))
+            await until(lambda: len(engines.sql(workers.database, "SELECT task FROM schedules")) == 1)
+            assert engines.sql(workers.database, "SELECT task FROM schedules") == [("later",)]

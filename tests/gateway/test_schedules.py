@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 
 from agent.schedules import Timing
 from channels.address import Address, Sender
-from gateway.store import Store
+from gateway.store import Store, open_store
 from gateway.store.schedules import MAX_TASKS, Schedule
 from gateway.store.schema import schedules
 from tests.gateway.stage import gateway, write_settings
@@ -157,12 +157,12 @@ async def test_what_was_due_while_the_gateway_was_down_is_done_once_after_its_st
 ) -> None:
     ann, file = api.private(), write_settings(tmp_path, api, models)
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    async with gateway(file) as built:
+    async with gateway(file):
         await begun(ann, models)
     models.respond(answers(add()))
-    async with gateway(file) as built:
-        await plan(built.gateway.store, ann, due=yesterday)
-        repeated = await plan(built.gateway.store, ann, due=yesterday, cron="*/30 * * * *", task="Look again.")
+    async with open_store(f"sqlite:///{tmp_path / 'home' / 'interject.db'}") as store:
+        await plan(store, ann, due=yesterday)
+        repeated = await plan(store, ann, due=yesterday, cron="*/30 * * * *", task="Look again.")
     async with gateway(file) as built:
         await ann.until(lambda chat: chat.texts.count("Your tea!") == 2)
         left = await until_left(built.gateway.store, lambda found: len(found) == 1 and found != (repeated,))
