@@ -390,7 +390,7 @@ def _anthropic_message(request: Request, name: str) -> dict[str, Any]:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": 1, "output_tokens": 1},
+        "usage": {"input_tokens": 0, "output_tokens": 0},
     }
 
 
