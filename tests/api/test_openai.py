@@ -395,3 +395,17 @@ async def test_a_request_without_a_key_is_told_what_to_send(tmp_path: Path, mode
     async with control_api(tmp_path, api, models) as control, httpx.AsyncClient(trust_env=False) as nobody:
         refused = [await nobody.get(f"{control.url}{path}") for path in ("/api/v1/now", "/v1/models", "/metrics")]
     assert [(each.status_code, each.headers["WWW-Authenticate"]) for each in refused] == [(401, "Bearer")] * 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_are_kept_by_no_cache_and_shown_in_no_frame(
+    tmp_path: Path, models: ModelServer, api: BotApi, stream: bool
+) -> None:
+    models.respond(lambda _: Say("Done."))
+    async with endpoint(tmp_path, api, models) as (client, _):
+        answer = await client.chat.completions.with_raw_response.create(
+            model="interject", messages=[saying("user", "Hello")], stream=stream
+        )
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from agent.media import MediaStore
 from channels.programs import address_of
-from channels.web.access_guard import Site
+from channels.web.access_guard import SecurityHeaders, Site
 from channels.web.body_limit import BodyLimit
 from gateway.api.caller import Caller, Reader, Writer
 from gateway.api.guard import Callers, Guard
@@ -44,6 +44,7 @@ def app(gateway: Gateway, media: MediaStore, callers: Callers, *, site: Site) ->
     api = FastAPI(title="Interject", docs_url=None, redoc_url=None, openapi_url=None)
     api.add_middleware(BodyLimit, limit=UPLOAD_LIMIT)
     api.add_middleware(Guard, callers=callers, site=site, refusal=of_problem)
+    api.add_middleware(SecurityHeaders)
     answer_errors(api)
     started = int(time.time())
 
