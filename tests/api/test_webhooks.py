@@ -187,9 +187,10 @@ async def test_only_the_wanted_conversations_are_told(tmp_path: Path, models: Mo
         telling(control, to(server, "message", conversations=("*:8",))),
     ):
         await api.private(7, "Ann").say("for nobody else")
-        await api.private(8, "Bob").say("for the tickets")
+        await api.private(8, "Bob").say(f"for the tickets: {api.token}")
         _, body = await server.next("message")
     assert body["data"]["message"]["sender"]["name"] == "Bob"
+    assert body["data"]["message"]["text"] == "for the tickets: [secret]", "secrets leave the gateway in no event"
     assert len(server.seen) == 1
 
 
