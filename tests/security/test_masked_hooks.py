@@ -14,7 +14,7 @@ from zipfile import ZipFile
 import pytest
 
 from agent.agent import Agent
-from agent.hook import Deny, HookContext, Ruling, Stop, ToolCall
+from agent.hook import Deny, HookContext, Ruling, Stop, ToolCall, ToolEnd
 from agent.hooks.chain import HookChain, RegisteredHook
 from agent.hooks.python import PythonHook
 from agent.log import Call
@@ -128,3 +128,21 @@ async def test_what_a_running_call_asks_and_its_title_in_the_background_are_mask
     assert len(titles) == 1
     assert KEY not in titles[0], titles
     assert "[secret]" in titles[0], titles
+
+
+async def test_what_a_hook_makes_of_a_result_is_masked(tmp_path: Path) -> None:
+    async def tells(context: HookContext, end: ToolEnd) -> ToolEnd:
+        return replace(end, text=f"ordered with {KEY}", for_user=f"Ordered with {KEY}.")
+
+    registered = RegisteredHook("shop", PythonHook({"after_tool": tells}), ("after_tool",))
+    model = ScriptedModel([ORDER], "Done.")
+    async with HookChain([registered]) as chain:
+        tools = (replace(order, approval="never"),)
+        agent = Agent(model, MemoryMedia(), tmp_path, tools, hooks=chain, mask=Mask([KEY]))
+        async with playing(tmp_path, model, agent=lambda _: agent) as play:
+            await play.say("order tea")
+            reply = await play.reply("Done.")
+            logged = [entry for (entry,) in play.sql("SELECT entry FROM turn_log")]
+    assert "Ordered with [secret]." in plain_text(reply)
+    assert any("ordered with [secret]" in entry for entry in logged)
+    assert not any(KEY in text for text in (*logged, plain_text(reply)))
