@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from gateway.turns.deletion import DataDeletion
 from gateway.turns.workspaces import Workspaces
 from tests.engines import engines
 from tests.gateway.notes import message
+from tests.install.old_databases import database_of
 
 # The first 40 bits of the hashes of these keys are the same, and so is the readable part of their names.
 ONE, OTHER = (Address("memory", "me", "a" * 80 + end) for end in ("d1a68", "13ac71"))
@@ -48,15 +47,9 @@ async def test_conversations_whose_folders_would_have_the_same_name_have_differe
 async def test_folders_that_there_were_keep_their_names_and_of_two_with_one_the_older_conversation_has_it(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "interject.db"
-    async with open_store(engines.url(path)) as store:
-        for address in (OTHER, ONE):
-            await store.accept(message(address=address), session_key(address))
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript(
-            "DROP TABLE workspace_names; DROP INDEX ix_turns_ended; UPDATE alembic_version SET version_num = '0028'"
-        )
-    async with open_store(engines.url(path)) as store:
+    rows = [{"key": session_key(address), "created_at": float(at)} for at, address in enumerate((OTHER, ONE))]
+    path = database_of("0028", {"sessions": rows}, tmp_path)
+    async with open_store(f"sqlite:///{path}") as store:
         workspaces = Workspaces(tmp_path, "conversation", store)
         names = [(await workspaces.folder(session_key(address))).name for address in (ONE, OTHER)]
     assert names[1] == f"memory-{'a' * 53}-fd9237aaf4"
