@@ -341,6 +341,20 @@ async def test_a_refresh_does_not_undo_a_sign_in_or_a_sign_out(tmp_path: Path) -
         assert await other.store.read(ANN) is None
 
 
+async def test_who_signs_out_while_another_worker_refreshes_the_token_stays_signed_out(
+    tmp_path: Path, private: str, authority: AuthorizationServer
+) -> None:
+    authority.lifetime = 0
+    async with asyncio.timeout(60), two_workers(tmp_path / "interject.db") as both:
+        one, other = (_private(each, private) for each in both)
+        await sign_in(one, Browser())
+        authority.lifetime, authority.before_refreshed = 3600, other.forget
+        async with connected(one) as here:
+            await asyncio.wait([asyncio.ensure_future(call(here, "whoami"))])
+            assert authority.refreshed == 1
+            assert await one.read() is None, "new tokens are not kept for nobody"
+
+
 async def test_tokens_that_another_worker_has_written_are_masked(tmp_path: Path) -> None:
     async with two_workers(tmp_path / "interject.db") as (one, other):
         mask = Mask((), other)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from secrets import token_hex, token_urlsafe
@@ -85,6 +85,8 @@ class AuthorizationServer(LocalServer):
     code_lifetime: float = 60.0
     revokes: bool = False
     slowed_down: int = 0
+    before_refreshed: Callable[[], Awaitable[object]] | None = None
+    """What happens meanwhile, before new tokens are given for a refresh token."""
 
     def __post_init__(self) -> None:
         self._codes: dict[str, Grant] = {}
@@ -203,6 +205,8 @@ class AuthorizationServer(LocalServer):
                     return _refused("invalid_grant")
                 self._used[old] = grant
                 self.refreshed += 1
+                if self.before_refreshed is not None:
+                    await self.before_refreshed()
             case grant_type if grant_type == DEVICE_CODE:
                 device = self._devices.get(form.get("device_code", ""))
                 if (error := self._not_granted(device, form)) or device is None:
