@@ -49,7 +49,8 @@ class Timing:
     def shown(self, at: datetime) -> str:
         """The moment in this time zone, for people and models."""
         local = _local(at, self.zone)
-        return f"{local:%A, %Y-%m-%d %H:%M} {self.zone or f'{local:%Z}'}"
+        zone = local.tzinfo.key if isinstance(local.tzinfo, ZoneInfo) else f"{local:%Z}"
+        return f"{local:%A, %Y-%m-%d %H:%M} {zone}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,4 +182,10 @@ def _checked_due(due: datetime, timing: Timing, now: datetime) -> datetime:
 
 
 def _local(at: datetime, zone: str) -> datetime:
-    return at.astimezone(ZoneInfo(zone)) if zone else at.astimezone()
+    if not zone:
+        return at.astimezone()
+    try:
+        return at.astimezone(ZoneInfo(zone))
+    except (ValueError, OSError, LookupError):
+        # This machine does not know the zone; the one where it was scheduled does.
+        return at.astimezone(UTC)

@@ -41,6 +41,12 @@ def test_the_clock_on_the_wall_counts_for_what_is_repeated() -> None:
     assert timing.shown(times[1]) == "Sunday, 2026-03-29 09:00 Europe/Berlin"
 
 
+def test_a_zone_that_this_machine_does_not_know_is_taken_for_utc() -> None:
+    timing = Timing("0 9 * * *", "Mars/Olympus")
+    assert timing.next(NOW) == datetime(2026, 3, 28, 9, tzinfo=UTC)
+    assert timing.shown(NOW) == "Friday, 2026-03-27 12:00 UTC"
+
+
 def test_minutes_are_counted_from_now() -> None:
     assert after_minutes(90, "UTC", NOW)[0] == NOW + timedelta(minutes=90)
 

@@ -204,9 +204,8 @@ async def test_a_task_that_cannot_be_sent_holds_up_no_other(tmp_path: Path, api:
         models.respond(answers(add()))
         store = built.gateway.store
         broken = await plan(store, ann, due=yesterday, task="First.")
-        # As on a machine that does not know the time zone.
-        in_no_zone = update(schedules).where(schedules.c.id == broken.id).values(zone="Nowhere/At_All")
-        await store.write(lambda connection: connection.execute(in_no_zone).rowcount)
+        unknown = update(schedules).where(schedules.c.id == broken.id).values(cron="no cron expression")
+        await store.write(lambda connection: connection.execute(unknown).rowcount)
         await plan(store, ann, due=yesterday + timedelta(hours=1))
         built.gateway.schedules.changed.set()
         await ann.hear("Your tea!")
