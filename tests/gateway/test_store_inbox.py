@@ -172,7 +172,7 @@ async def test_an_album_that_was_read_already_does_not_take_latecomers(store: St
 
 async def test_a_command_waits_for_its_handler_and_is_never_read_by_a_turn(store: Store) -> None:
     arrival = await store.accept(message("now", kind="command", command="stop"), SESSION)
-    assert (arrival.command, arrival.wakes) == (True, None)
+    assert (arrival.command, arrival.wakes) == ("stop", None)
     assert not await store.waiting_busy(SESSION)
     assert await store.claim(SESSION) is None
     (command,) = (await left_behind(store)).commands
