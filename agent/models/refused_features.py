@@ -15,16 +15,16 @@ template, or a missing start parameter, as their own internal error."""
 
 @dataclass(frozen=True, slots=True)
 class _Sign:
-    """Words by which a server refuses a feature, and words with which they mean something else."""
+    """Words by which a server refuses a feature, and words with which they mean something else: regular expressions,
+    compiled by `re` when an error is first compared with them, since few servers refuse anything."""
 
     feature: Feature
-    words: re.Pattern[str]
-    unless: re.Pattern[str] | None = None
+    words: str
+    unless: str = ""
 
 
 def _sign(feature: Feature, *words: str, unless: str = "") -> _Sign:
-    pattern = re.compile("|".join(words), re.IGNORECASE)
-    return _Sign(feature, pattern, re.compile(unless, re.IGNORECASE) if unless else None)
+    return _Sign(feature, "|".join(words), unless)
 
 
 _NOT = r"(?:does(?: not|n'?t)|do(?: not|n'?t)|is not|are not|isn'?t|aren'?t|not(?: be)?)"
@@ -115,4 +115,8 @@ def refused_feature(error: ModelError) -> Feature | None:
 
 
 def _is_meant(sign: _Sign, words: str) -> bool:
-    return sign.words.search(words) is not None and (sign.unless is None or sign.unless.search(words) is None)
+    return _has(sign.words, words) and not (sign.unless and _has(sign.unless, words))
+
+
+def _has(pattern: str, words: str) -> bool:
+    return re.search(pattern, words, re.IGNORECASE) is not None
