@@ -10,8 +10,6 @@ from gateway.inbound.access import AccessPolicy
 from gateway.outbound.wording import escaped
 from gateway.store.records import Command
 from gateway.store.traces import TracedTurn
-from gateway.turns.trace import trace_of
-from gateway.turns.trace_text import as_markdown
 
 NAME = "trace"
 
@@ -55,6 +53,9 @@ class TraceCommand:
         if command.sender.id != principal.id and not self._access.is_admin(command.address, command.sender):
             name = escaped(principal.name) or "the person who began it"
             return f"Only {name} and admins may see the trace of this task."
+        from gateway.turns.trace import trace_of  # loads what few conversations ask for
+        from gateway.turns.trace_text import as_markdown
+
         return as_markdown(trace_of(found))
 
     async def _asked(self, session: str, asked: str) -> str | None:

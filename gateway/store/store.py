@@ -227,7 +227,7 @@ class Store:
     choose = writes(questions.choose, by_command)
     decide = writes(decisions.decide, by_command)
     asking_turns = reads(requests.asking_turns)
-    now = reads(clock.now)
+    now = writes(clock.now, apart("clock"))
     next_deadline = writes(deadlines.next_deadline, apart("deadlines"))
     expire = writes(deadlines.expire)
     parked_log = reads(external_results.parked_log)
