@@ -18,7 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from zlib import crc32
 
 from sqlalchemy import URL, Connection, bindparam, select, text
@@ -29,10 +29,15 @@ from gateway.sessions import conversation_of
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed, StoreUnreachable
 from gateway.store.postgres_database import ALL, MAX_IDLE, WRITING, connect_directly, explain, is_lost, open_database
+from gateway.store.prepared import KnownStatements, PreparingConnection, Rows
 from gateway.store.records import Arrival, Turn
 from gateway.store.schema import inbox, turns
 from gateway.store.scope import WHOLE, OfMessage, OfSession, OfTable, OfTurn, Scope, Urgent, Whole, group_of
 from gateway.store.writer import LATER, OnCommitted, Writer, untold
+
+if TYPE_CHECKING:
+    # psycopg may be missing, which is told when a database is opened.
+    from gateway.store.postgres_driver import DirectConnection
 
 log = logging.getLogger(__name__)
 
@@ -271,6 +276,13 @@ class _Sessions:
                 self._known.popitem(last=False)
 
 
+def run_sql(driver: DirectConnection, sql: str, arguments: Sequence[Sequence[Any]]) -> Rows:
+    """See `gateway.store.prepared.RunSql`."""
+    if len(arguments) == 1:
+        return driver.run(sql, arguments[0])
+    return None, sum(driver.run(sql, each)[1] for each in arguments), ()
+
+
 class _ServerTransactions:
     """Implements `gateway.store.writer.Transactions` on a connection of its own."""
 
@@ -278,6 +290,7 @@ class _ServerTransactions:
         self._server = server
         self._sessions = sessions
         self._closing = closing
+        self._statements = KnownStatements()
 
     def run(self, jobs: Sequence[tuple[Job[Any], Scope]], *, again: bool) -> list[Any]:
         conflicts = 0
@@ -298,7 +311,7 @@ class _ServerTransactions:
         return self._server.explain(error)
 
     def _run_once(self, jobs: Sequence[tuple[Job[Any], Scope]], *, wait: bool) -> list[Any]:
-        with self._server.writing.connect() as connection:
+        with PreparingConnection(self._server.writing, self._statements, run_sql) as connection:
             transaction = connection.begin()
             try:
                 number, held = _begin(connection, [scope for _, scope in jobs], wait=wait)

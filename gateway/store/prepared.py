@@ -1,22 +1,19 @@
-"""Connections to SQLite that know the statements which they have run before.
+"""Connections that know the statements which they have run before.
 
-SQLAlchemy makes several objects for each execution of a statement, which for a small one takes three times as long as
-SQLite does. What follows from the statement alone is found once here: its SQL, and how its parameters and columns are
-converted. Statements without such a simple form are left to SQLAlchemy.
+SQLAlchemy makes several objects for each execution of a statement, which for a small one takes as long as the database
+does, or longer. What follows from the statement alone is found once here: its SQL, and how its parameters and columns
+are converted. Statements without such a simple form are left to SQLAlchemy.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Select, Update
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 PREPARED_FROM = 2
@@ -26,31 +23,61 @@ _Convert = Callable[[Any], Any]
 _Parameters = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+Rows = tuple[Sequence[Sequence[Any]] | None, int, Sequence[tuple[Any, ...]]]
+"""What a statement gives: the description of its columns as a cursor has it (name, type, …; None without columns), how
+many rows it has changed or found, and the rows."""
+
+
+class RunSql(Protocol):
+    def __call__(self, driver: Any, sql: str, arguments: Sequence[Sequence[Any]]) -> Rows:
+        """Runs the SQL on the driver's connection, once with each of these. Raises the driver's errors."""
+        ...
+
+
 class _Prepared:
     """A statement with parameters of these names (`keys`). `arguments` are in the order of the SQL; those `given` to an
     execution are put at their places in it, converted."""
 
-    sql: str
-    keys: frozenset[str]
-    arguments: tuple[Any, ...]
-    given: tuple[tuple[int, str, _Convert | None], ...]
-    columns: SimpleResultMetaData
+    def __init__(
+        self,
+        sql: str,
+        keys: frozenset[str],
+        arguments: Sequence[Any],
+        given: Sequence[tuple[int, str, _Convert | None]],
+        columns: Sequence[tuple[str, Any]],
+    ) -> None:
+        """`columns` are the names and types of those that it gives."""
+        self.sql = sql
+        self.keys = keys
+        self.columns = columns
+        self._arguments = arguments
+        self._given = given
+        self._metadata: SimpleResultMetaData | None = None
 
     def bound(self, parameters: _Parameters) -> list[Any]:
-        arguments = list(self.arguments)
-        for place, key, convert in self.given:
+        arguments = list(self._arguments)
+        for place, key, convert in self._given:
             value = parameters[key]
             arguments[place] = value if convert is None else convert(value)
         return arguments
+
+    def result(self, found: Rows, dialect: Dialect) -> _Result:
+        description, changed, rows = found
+        if self._metadata is None:
+            convert = [
+                type.dialect_impl(dialect).result_processor(dialect, column[1])
+                for (_, type), column in zip(self.columns, description or (), strict=False)
+            ]
+            self._metadata = SimpleResultMetaData([name for name, _ in self.columns], _processors=convert)
+        return _Result(self._metadata, rows if self.columns else (), changed)
 
 
 class _Result(IteratorResult[*tuple[Any, ...]]):
     """The rows of a statement, fetched whole, and how many it has changed."""
 
-    def __init__(self, columns: SimpleResultMetaData, cursor: sqlite3.Cursor) -> None:
-        super().__init__(columns, iter(cursor.fetchall()))
-        self.rowcount = cursor.rowcount
+    def __init__(self, columns: SimpleResultMetaData, rows: Sequence[tuple[Any, ...]], changed: int) -> None:
+        super().__init__(columns, iter(rows))
+        self.rowcount = changed
 
 
 class _Statement:
@@ -63,44 +90,51 @@ class _Statement:
         self.uses = 0
 
 
-class PreparingConnection(Connection):
-    """For use by one thread at a time. What is known of a statement belongs to the object: those of a module are run
+class KnownStatements:
+    """What one thread knows of the statements that it has run. It belongs to their objects: those of a module are run
     again and again, those that are made for one use never are."""
 
-    def __init__(self, engine: Engine) -> None:
-        super().__init__(engine)
+    def __init__(self) -> None:
         self._known = WeakKeyDictionary[Any, _Statement]()
 
-    def execute(self, statement: Any, parameters: Any = None, *, execution_options: Any = None) -> Any:
-        """As `Connection.execute`. Raises `DBAPIError`, and what converting a parameter raises."""
-        many = parameters if parameters and isinstance(parameters, list) else [parameters or {}]
-        prepared = self._prepared(statement, many) if self.in_transaction() and not execution_options else None
-        if prepared is None:
-            return super().execute(statement, parameters, execution_options=execution_options)
-        driver = self.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        bound = [prepared.bound(each) for each in many]
-        try:
-            run_many = len(bound) > 1
-            cursor = driver.executemany(prepared.sql, bound) if run_many else driver.execute(prepared.sql, bound[0])
-            return _Result(prepared.columns, cursor)
-        except sqlite3.Error as error:
-            # As SQLAlchemy translates them.
-            raise DBAPIError.instance(prepared.sql, bound, error, sqlite3.Error, dialect=self.dialect) from error
-
-    def _prepared(self, statement: Any, many: Sequence[_Parameters]) -> _Prepared | None:
+    def prepared(self, statement: Any, many: Sequence[_Parameters], dialect: Dialect) -> _Prepared | None:
+        """None for a statement that SQLAlchemy has to run."""
         known = self._known.get(statement)
         if known is None:
             known = self._known[statement] = _Statement()
         known.uses += 1
         if known.uses == PREPARED_FROM:
-            known.prepared = _prepare(statement, self.dialect, many[0])
+            known.prepared = _prepare(statement, dialect, many[0])
         prepared = known.prepared
         if prepared is None or many[0].keys() != prepared.keys:
             return None
-        if len(many) > 1 and (prepared.columns.keys or any(each.keys() != prepared.keys for each in many)):
+        if len(many) > 1 and (prepared.columns or any(each.keys() != prepared.keys for each in many)):
             return None
         return prepared
+
+
+class PreparingConnection(Connection):
+    """For use by one thread at a time."""
+
+    def __init__(self, engine: Engine, known: KnownStatements, run: RunSql) -> None:
+        super().__init__(engine)
+        self._statements = known
+        self._run = run
+
+    def execute(self, statement: Any, parameters: Any = None, *, execution_options: Any = None) -> Any:
+        """As `Connection.execute`. Raises `DBAPIError`, and what converting a parameter raises."""
+        many = parameters if parameters and isinstance(parameters, list) else [parameters or {}]
+        prepared = None
+        if self.in_transaction() and not execution_options:
+            prepared = self._statements.prepared(statement, many, self.dialect)
+        if prepared is None:
+            return super().execute(statement, parameters, execution_options=execution_options)
+        bound = [prepared.bound(each) for each in many]
+        try:
+            found = self._run(self.connection.driver_connection, prepared.sql, bound)
+        except self.dialect.loaded_dbapi.Error as error:
+            self._handle_dbapi_exception(error, prepared.sql, tuple(bound[0]), None, None)
+        return prepared.result(found, self.dialect)
 
 
 def _prepare(statement: Any, dialect: Dialect, parameters: _Parameters) -> _Prepared | None:
@@ -122,12 +156,5 @@ def _prepare(statement: Any, dialect: Dialect, parameters: _Parameters) -> _Prep
             return None
         else:
             arguments.append(bind.value if convert is None else convert(bind.value))
-    columns = statement.exported_columns
-    convert_back = [column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns]
-    return _Prepared(
-        compiled.string,
-        frozenset(parameters),
-        tuple(arguments),
-        tuple(given),
-        SimpleResultMetaData([key or "" for key in columns.keys()], _processors=convert_back),  # noqa: SIM118
-    )
+    columns = [(key or "", column.type) for key, column in statement.exported_columns.items()]
+    return _Prepared(compiled.string, frozenset(parameters), tuple(arguments), tuple(given), columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from agent.interrupt import shielded
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed
-from gateway.store.prepared import PreparingConnection
+from gateway.store.prepared import KnownStatements, PreparingConnection, Rows
 from gateway.store.scope import WHOLE, Scope
 from gateway.store.sqlite_file import database_path, explain, locked, open_current, prepare_reading, vacuum
 from gateway.store.writer import OnCommitted, Writer, untold
@@ -39,7 +40,7 @@ async def open_sqlite(url: str, committed: OnCommitted = untold) -> AsyncIterato
     with locked(path):
         writing = await asyncio.to_thread(open_current, path)
         try:
-            with PreparingConnection(writing) as connection:
+            with PreparingConnection(writing, KnownStatements(), run_sql) as connection:
                 async with Writer(_FileTransactions(path, connection), committed) as writer:
                     engine = SqliteEngine(path, writer)
                     try:
@@ -48,6 +49,13 @@ async def open_sqlite(url: str, committed: OnCommitted = untold) -> AsyncIterato
                         await engine.stop_reading()
         finally:
             writing.dispose()
+
+
+def run_sql(driver: sqlite3.Connection, sql: str, arguments: Sequence[Sequence[Any]]) -> Rows:
+    """See `gateway.store.prepared.RunSql`."""
+    one = arguments[0] if len(arguments) == 1 else None
+    cursor = driver.executemany(sql, arguments) if one is None else driver.execute(sql, one)
+    return cursor.description, cursor.rowcount, cursor.fetchall()
 
 
 class _FileTransactions:

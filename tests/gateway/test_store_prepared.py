@@ -1,4 +1,4 @@
-"""Statements that are run again and again on SQLite: what they give is what SQLAlchemy gives."""
+"""Statements that are run again and again: what they give is what SQLAlchemy gives."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, bindparam, delete, func, select, update
-from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy import Connection, Engine, bindparam, delete, func, make_url, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from gateway.store.prepared import PREPARED_FROM, PreparingConnection
+from gateway.store import postgres, sqlite
+from gateway.store.postgres_database import connect_directly, is_lost
+from gateway.store.prepared import PREPARED_FROM, KnownStatements, PreparingConnection
 from gateway.store.schema import inbox, sessions
 from gateway.store.sqlite_file import open_current
 from gateway.store.upsert import insert
+from tests.engines import engines
 
 ADDRESS = {"channel": "telegram", "chat": "5", "names": ["Łukasz", None]}
 TIMES = PREPARED_FROM + 1
@@ -39,16 +42,28 @@ _count = select(func.count().label("of_all"), func.max(sessions.c.last_at).label
 _remove = delete(sessions).where(sessions.c.key == bindparam("of_key"))
 
 
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_current(tmp_path / "interject.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "sqlite":
+        engine = open_current(tmp_path / "interject.db")
+        yield engine
+        engine.dispose()
+        return
+    url = engines.server().create("template_interject")
+    engine = connect_directly(make_url(url), 2, autocommit=False)
     yield engine
     engine.dispose()
+    engines.server().drop(url)
+
+
+def connect(engine: Engine) -> PreparingConnection:
+    run = sqlite.run_sql if engine.dialect.name == "sqlite" else postgres.run_sql
+    return PreparingConnection(engine, KnownStatements(), run)
 
 
 @pytest.fixture
 def prepared(engine: Engine) -> Iterator[Connection]:
-    with PreparingConnection(engine) as connection, connection.begin():
+    with connect(engine) as connection, connection.begin():
         yield connection
 
 
@@ -125,13 +140,14 @@ def test_a_missing_parameter_is_refused_each_time(prepared: Connection) -> None:
 def test_an_error_of_the_database_is_the_same_each_time(prepared: Connection) -> None:
     prepared.execute(_add, session("s"))
     for _ in range(TIMES):
-        with pytest.raises(IntegrityError) as raised:
+        with pytest.raises(IntegrityError) as raised, prepared.begin_nested():
             prepared.execute(_add, session("s"))
-        assert getattr(raised.value.orig, "sqlite_errorname", "") == "SQLITE_CONSTRAINT_PRIMARYKEY"
+        code = getattr(raised.value.orig, "sqlite_errorname", getattr(raised.value.orig, "sqlstate", ""))
+        assert code in ("SQLITE_CONSTRAINT_PRIMARYKEY", "23505")
 
 
 def test_what_is_rolled_back_is_not_there(engine: Engine) -> None:
-    with PreparingConnection(engine) as connection:
+    with connect(engine) as connection:
         for number in range(TIMES):
             transaction = connection.begin()
             connection.execute(_add, session(f"s{number}"))
@@ -144,7 +160,7 @@ def test_what_is_rolled_back_is_not_there(engine: Engine) -> None:
 def test_a_changed_table_is_read_anew(engine: Engine) -> None:
     """As a migration in another process leaves it."""
     query = select(func.count()).select_from(inbox)
-    with PreparingConnection(engine) as connection:
+    with connect(engine) as connection:
         for number in range(TIMES):
             with connection.begin():
                 connection.execute(_one, {"of_key": "s"}).all()
@@ -152,3 +168,25 @@ def test_a_changed_table_is_read_anew(engine: Engine) -> None:
             with engine.begin() as other:
                 other.exec_driver_sql(f"ALTER TABLE sessions ADD COLUMN more{number} TEXT")
                 other.exec_driver_sql(f"CREATE INDEX more{number} ON inbox (text, id)")
+
+
+def test_a_lost_connection_is_told_as_one() -> None:
+    url = engines.server().create("template_interject")
+    engine = connect_directly(make_url(url), 2, autocommit=False)
+    try:
+        with connect(engine) as connection:
+            for _ in range(TIMES):
+                with connection.begin():
+                    connection.execute(_one, {"of_key": "s"})
+            connection.begin()
+            connection.execute(_one, {"of_key": "s"})
+            with engine.begin() as other:
+                others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                assert other.exec_driver_sql(f"{others} AND datname = current_database()").scalar_one() == 1
+            with pytest.raises(DBAPIError) as raised:
+                connection.execute(_one, {"of_key": "s"})
+            assert is_lost(raised.value)
+            assert connection.invalidated
+    finally:
+        engine.dispose()
+        engines.server().drop(url)
