@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from gateway.api.follower import Follower
+from gateway.api.follower import Follower, Listener
 from gateway.api.webhooks import MAX_WAITING, Webhook, Webhooks, signature
+from gateway.app import Gateway
 from gateway.lifecycle.connectors import StoredConnectors, always
 from tests.api.conftest import Api, control_api
 from tests.gateway.stage import write_settings
@@ -32,12 +33,26 @@ events = ["run.ended", "message"]
 """
 
 
+class CountedFollower(Follower):
+    """Says how many listen."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway)
+        self.listening = asyncio.Semaphore(0)
+
+    @contextmanager
+    def listen(self, listener: Listener, missed: Callable[[], None]) -> Iterator[None]:
+        with super().listen(listener, missed):
+            self.listening.release()
+            yield
+
+
 @asynccontextmanager
 async def telling(
     control: Api, *hooks: Webhook, max_waiting: int = MAX_WAITING, is_alive: Callable[[], bool] = always
 ) -> AsyncIterator[None]:
     """The gateway tells these webhooks, with short pauses, while others take it for alive."""
-    follower = Follower(control.built.gateway)
+    follower = CountedFollower(control.built.gateway)
     webhooks = Webhooks(
         control.built.gateway,
         StoredConnectors(control.built.gateway.store, is_alive=is_alive, interval=0.05),
@@ -49,8 +64,11 @@ async def telling(
         max_waiting=max_waiting,
     )
     running = [asyncio.create_task(follower.run()), asyncio.create_task(webhooks.run())]
-    await follower.started()
     try:
+        # What happens before a webhook listens is not told, except for ends of runs.
+        for _ in hooks:
+            await follower.listening.acquire()
+        await follower.started()
         yield
     finally:
         for task in running:

@@ -377,7 +377,7 @@ async def test_a_server_asks_the_model_of_the_turn_which_pays_for_it(
     ("more", "limits", "why"),
     [
         ("", "", "sampling"),
-        ("sampling = true\n", "[limits]\nturn_cost = 0.04\n", "The model is not asked: This task has cost"),
+        ("sampling = true\n", "[limits]\nturn_cost = 0.05\n", "The model is not asked: This task has cost"),
     ],
 )
 async def test_a_server_is_refused_where_that_is_not_set_or_the_turn_may_spend_no_more(
