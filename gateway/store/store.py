@@ -394,7 +394,7 @@ class Store:
     end_mcp_sign_in = writes(mcp_sign_ins.end, of_sign_ins)
 
     # Workspaces in the media store
-    workspace_name = reads(workspace_names.workspace_name)
+    workspace_name = writes(workspace_names.workspace_name, apart("workspace-names"))
     name_workspace = writes(workspace_names.name_workspace, apart("workspace-names"))
     saved_workspace = writes(workspaces.saved_workspace, apart("workspaces"))
     save_of_turn = writes(workspaces.save_of_turn, by_turn)
