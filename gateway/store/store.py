@@ -183,6 +183,20 @@ def reads(
     return method
 
 
+def looks(
+    query: Callable[Concatenate[Connection, P], T], rule: Rule
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
+    """A small query of each turn: where this process alone has the database, on the connection that writes, which is
+    open already; else on one that reads, without a transaction."""
+    written, read = writes(query, rule), reads(query)
+
+    @wraps(query)
+    async def method(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await (read if store.is_shared else written)(store, *args, **kwargs)
+
+    return method
+
+
 class Store:
     """Made by `open_store`. Its methods are the operations below, without their first argument, the connection (and,
     for `writes_as_worker`, without the second, the worker). All raise `StoreFailed` when the database fails.
@@ -394,7 +408,7 @@ class Store:
     end_mcp_sign_in = writes(mcp_sign_ins.end, of_sign_ins)
 
     # Workspaces in the media store
-    workspace_name = writes(workspace_names.workspace_name, apart("workspace-names"))
+    workspace_name = looks(workspace_names.workspace_name, apart("workspace-names"))
     name_workspace = writes(workspace_names.name_workspace, apart("workspace-names"))
     saved_workspace = writes(workspaces.saved_workspace, apart("workspaces"))
     save_of_turn = writes(workspaces.save_of_turn, by_turn)
@@ -415,7 +429,7 @@ class Store:
 
     # Notes
     add_note = writes(notes.add, of_notes)
-    notes_of = writes(notes.of_owner, apart("notes"))
+    notes_of = looks(notes.of_owner, apart("notes"))
     forget_note = writes(notes.forget, apart("notes"))
     has_notes = writes(notes.are_there, apart("notes"))
 
