@@ -23,6 +23,9 @@ OWNER = f"{SENDER}owner"
 
 _ROLES: Mapping[ApiKeyScope, Role | None] = {"read": None, "chat": "member", "operate": "admin", "admin": "admin"}
 
+UNKNOWN_AGE = 0.05
+"""Seconds until the keys are read again for a key that is not among them."""
+
 
 class KeyStore(Protocol):
     async def api_keys(self) -> tuple[ApiKey, ...]: ...
@@ -60,6 +63,9 @@ class ApiKeys:
         if id is None:
             return None
         await self.load()
+        if id not in self._keys and time.monotonic() - self._read_at > UNKNOWN_AGE:
+            # It may have been made since, by a command or another worker.
+            await self.reload()
         key = self._keys.get(id)
         if key is None or not key.is_valid(datetime.now(UTC)) or not is_secret_of(key, secret):
             return None

@@ -109,7 +109,7 @@ async def test_a_command_at_one_worker_stops_the_turn_of_another_one(tmp_path: P
         assert "Running task: the model is answering, step 1" in plain_text(await a.reply("Running task"))
         await a.say(command)
         answer = plain_text(await a.reply("Stopped: "))
-        assert "the model is answering, step 1" in answer
+        assert "the model is answering, step" in answer
         assert "has not ended" not in answer
         assert (await b.reply("Well")).done
         await a.say("/status")
