@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from agent.memory import MemoryFault
 from gateway.api.caller import Caller, Reader, Writer
-from gateway.api.places import Place, find_place
+from gateway.api.places import Place, find_place, find_place_to_change
 from gateway.api.problems import Problem
 from gateway.app import Gateway
 from gateway.store.notes import StoredNote
@@ -43,7 +43,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.delete("/conversations/{conversation}/memory/{note}")
     async def forget(caller: Writer, conversation: str, note: str) -> Note:
         """Forgets a note."""
-        place = await find_place(gateway, caller, conversation)
+        place = await find_place_to_change(gateway, caller, conversation)
         try:
             return _shown(await gateway.memories.forget(owner(caller, place), note))
         except MemoryFault as error:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from agent.schedules import MAX_TASK, ScheduleError, checked_task, time_of
 from gateway.api.bodies import CLIENT_ID
-from gateway.api.caller import Reader, Writer
+from gateway.api.caller import Caller, Reader, Writer
 from gateway.api.events import Person
 from gateway.api.ids import conversation_id, session_of
 from gateway.api.places import find_place, find_place_to_write
@@ -71,8 +71,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.post("/conversations/{conversation}/schedules", status_code=201)
     async def schedule(caller: Writer, conversation: str, new: NewSchedule) -> Schedule:
         """Schedules a task, once for each `client_id`. At its time it is a message of the caller's."""
-        if caller.agents is not None:
-            raise Problem(403, "key_limited", "A key for some agents cannot schedule what another may do by then.")
+        _require_all_agents(caller)
         place = await find_place_to_write(gateway, caller, conversation)
         owner = caller.sender_at(place.address)
         made_by = f"{caller.actor} {place.id} {new.client_id}"
@@ -90,6 +89,7 @@ def router(gateway: Gateway) -> APIRouter:
     @routes.delete("/conversations/{conversation}/schedules/{schedule}")
     async def cancel(caller: Writer, conversation: str, schedule: str) -> Schedule:
         """Cancels a scheduled task; in a group one of the caller's, unless the key may operate."""
+        _require_all_agents(caller)
         session = session_of(conversation)
         found = await gateway.store.find_schedule(schedule) if caller.sees(conversation_id(session)) else None
         if found is None or found.session != session:
@@ -102,6 +102,11 @@ def router(gateway: Gateway) -> APIRouter:
         return _shown(found)
 
     return routes
+
+
+def _require_all_agents(caller: Caller) -> None:
+    if caller.agents is not None:
+        raise Problem(403, "key_limited", "A key for some agents cannot decide on what another may do by then.")
 
 
 def _not_found() -> Problem:

@@ -47,9 +47,10 @@ class Memories:
 
     async def of(self, owner: str) -> tuple[StoredNote, ...]:
         """Those of the owner, the oldest first. As long as there are none at all, this costs nothing."""
-        if not self._has_any:
+        if self._has_any is None:
             # Only other processes can take one without this one's knowledge.
-            self._has_any = self._store.is_shared or (self._has_any is None and await self._store.has_notes())
+            found = self._store.is_shared or await self._store.has_notes()
+            self._has_any = self._has_any or found
         return await self._store.notes_of(owner) if self._has_any else ()
 
     async def add(self, address: Address, session: str, author: Sender, made_by: str, text: str) -> StoredNote:

@@ -117,3 +117,6 @@ async def test_a_key_sees_and_changes_what_it_may(tmp_path: Path, models: ModelS
         async with control.using(agents) as client:
             refused = await client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": "another-one"})
             assert (refused.status_code, refused.json()["code"]) == (403, "key_limited")
+            kept = await client.delete(f"{HERE}/schedules/{made['id']}")
+            assert (kept.status_code, kept.json()["code"]) == (403, "key_limited")
+        assert (await control.client.get("/schedules")).json() == {"schedules": [made]}
