@@ -331,7 +331,7 @@ class Gateway:
             DataCommands(store, media, notices, access, self.deletion.delete),
             DeliveryCommands(access, self.stored_replies),
             ScheduleCommands(self.schedules, access),
-            MemoryCommands(self.memories),
+            MemoryCommands(self.memories, access),
             ContextCommands(store, histories, agents, access, budgets),
             HowCommand(store, agents),
             TraceCommand(store, access),

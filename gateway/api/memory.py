@@ -44,8 +44,15 @@ def router(gateway: Gateway) -> APIRouter:
     async def forget(caller: Writer, conversation: str, note: str) -> Note:
         """Forgets a note."""
         place = await find_place_to_change(gateway, caller, conversation)
+        whose = owner(caller, place)
+        found = next((each for each in await gateway.memories.of(whose) if each.note.handle == note), None)
+        is_free = place.address.kind == "direct" or caller.may("operate")
+        if found is not None and not is_free and caller.sender_at(place.address).id != found.author.id:
+            raise Problem(
+                403, "not_allowed", "Only the person for whom it was taken and operators may have it forgotten."
+            )
         try:
-            return _shown(await gateway.memories.forget(owner(caller, place), note))
+            return _shown(await gateway.memories.forget(whose, note, None))
         except MemoryFault as error:
             raise Problem(404, "note_not_found", str(error)) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.memory import MemoryFault
+from gateway.inbound.access import AccessPolicy
 from gateway.store.notes import StoredNote
 from gateway.store.records import Command
 from gateway.turns.memory import Memories, owner_of
@@ -15,8 +16,9 @@ UNKNOWN = "Write `/memory`, or `/memory forget NAME`."
 
 
 class MemoryCommands:
-    def __init__(self, memories: Memories) -> None:
+    def __init__(self, memories: Memories, access: AccessPolicy) -> None:
         self._memories = memories
+        self._access = access
 
     async def memory(self, command: Command) -> str:
         """Lists the notes of the person or of the group, or forgets one."""
@@ -27,8 +29,10 @@ class MemoryCommands:
                 lines = "\n".join(map(_line, found))
                 return f"{HEADING[command.address.kind]}\n\n{lines}\n\n{HOW_TO}" if found else NONE
             case [verb, handle] if verb.lower() == FORGET:
+                may_any = self._access.may_stop_any(command.address, command.sender)
+                person = None if may_any else command.sender.id
                 try:
-                    return f"Forgotten:\n{_line(await self._memories.forget(owner, handle.lower()))}"
+                    return f"Forgotten:\n{_line(await self._memories.forget(owner, handle.lower(), person))}"
                 except MemoryFault as error:
                     return str(error)
             case _:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.schedules import ScheduleError
 from gateway.inbound.access import AccessPolicy
+from gateway.outbound.wording import escaped
 from gateway.store.records import Command
 from gateway.store.schedules import Schedule
 from gateway.turns.schedules import ScheduledTasks
@@ -42,4 +43,4 @@ class ScheduleCommands:
 
 
 def _line(schedule: Schedule) -> str:
-    return f"- {schedule.task.line()} (of {schedule.owner.name})"
+    return f"- {schedule.task.line()} (of {escaped(schedule.owner.name)})"

@@ -14,6 +14,7 @@ from typing import Protocol
 from channels.address import Sender
 from channels.channel import Channel, ChannelError, GroupDirectory, NotStored
 from channels.message import InboundMessage, Receipt
+from gateway.outbound.wording import plain
 from gateway.store.api_keys import SENDER
 from gateway.store.arrivals import NOT_ALLOWED, NOT_PAIRED
 from gateway.store.errors import StoreError
@@ -120,7 +121,7 @@ class ScheduledMessages:
 def _message(schedule: Schedule, owner: Sender, now: datetime) -> InboundMessage:
     task = schedule.task
     late = LATE_NOTE.format(due=task.timing.shown(task.due)) if now - task.due > LATE else ""
-    note = NOTE.format(name=owner.name, now=task.timing.shown(now), late=late)
+    note = NOTE.format(name=plain(owner.name), now=task.timing.shown(now), late=late)
     if task.timing.cron:
         note += REPEATED_NOTE.format(cron=task.timing.cron, handle=task.handle)
     return InboundMessage(

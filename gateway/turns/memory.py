@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from agent.memory import Memory, MemoryFault, NoMemory, Note
 from channels.address import Address, Sender
+from gateway.outbound.wording import escaped
 from gateway.sessions import is_child, session_key
 from gateway.store.api_keys import SENDER
 from gateway.store.notes import MAX_NOTES, StoredNote
@@ -16,6 +17,7 @@ from gateway.store.records import Turn
 WEB = "web"
 
 NOT_THERE = "There is no note {handle} here."
+NOT_YOURS = "Only {name}, for whom it was taken, and admins can have the note {handle} forgotten."
 TOO_MANY = f"There are {MAX_NOTES} notes, as many as there may be. Forget one first."
 
 
@@ -62,8 +64,11 @@ class Memories:
         self._has_any = True
         return added
 
-    async def forget(self, owner: str, handle: str) -> StoredNote:
-        """Raises `MemoryFault`."""
+    async def forget(self, owner: str, handle: str, person: str | None) -> StoredNote:
+        """Forgets a note that was taken for this person, None: for anybody. Raises `MemoryFault`."""
+        found = next((each for each in await self.of(owner) if each.note.handle == handle), None)
+        if found is not None and person not in (None, found.author.id):
+            raise MemoryFault(NOT_YOURS.format(name=escaped(found.author.name), handle=handle))
         forgotten = await self._store.forget_note(owner, handle)
         if forgotten is None:
             raise MemoryFault(NOT_THERE.format(handle=handle))
@@ -90,7 +95,9 @@ class TurnMemory:
         return tuple(each.note for each in await self._memories.of(self._owner))
 
     async def forget(self, handle: str) -> Note:
-        return (await self._memories.forget(self._owner, handle)).note
+        record = self._record
+        person = None if record.address.kind == "direct" else record.principal.id
+        return (await self._memories.forget(self._owner, handle, person)).note
 
     @property
     def _owner(self) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from agent.schedules import NoSchedules, ScheduledTask, ScheduleError, Schedules, Timing
 from channels.address import Address, Sender
+from gateway.outbound.wording import escaped
 from gateway.sessions import is_child
 from gateway.store.records import Turn
 from gateway.store.schedules import MAX_TASKS, Schedule
@@ -59,7 +60,7 @@ class ScheduledTasks:
         """Cancels a task of this person, None: of anybody. Raises `ScheduleError`."""
         found = next((each for each in await self.of(session) if each.id == handle), None)
         if found is not None and person not in (None, found.owner.id):
-            raise ScheduleError(NOT_YOURS.format(name=found.owner.name, handle=handle))
+            raise ScheduleError(NOT_YOURS.format(name=escaped(found.owner.name), handle=handle))
         cancelled = None if found is None else await self._store.cancel_schedule(session, handle)
         if cancelled is None:
             raise ScheduleError(NOT_THERE.format(handle=handle))

@@ -11,7 +11,7 @@ from gateway.store.notes import MAX_NOTES
 from tests.gateway.stage import gateway, write_settings
 from tests.gateway.test_schedules import results
 from tests.servers.models import Call, ModelServer, Request, Say
-from tests.servers.telegram import BotApi
+from tests.servers.telegram import BotApi, Person
 
 pytestmark = pytest.mark.engines
 
@@ -84,16 +84,23 @@ async def test_a_note_is_listed_and_forgotten(tmp_path: Path, api: BotApi, model
 
 async def test_a_group_has_notes_of_its_own_and_no_others(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     models.respond(answers(ADD))
-    ann, group = api.private(), api.forum(topics=["garden", "kitchen"])
+    people = [Person(7, "Ann"), Person(8, "Bob"), Person(1, "Root")]
+    ann, group = api.private(), api.forum(people=people, topics=["garden", "kitchen"])
     garden, kitchen = group.topic("garden"), group.topic("kitchen")
-    async with gateway(write_settings(tmp_path, api, models, more='groups = "all"\n')):
+    async with gateway(write_settings(tmp_path, api, models, more='groups = "all"\nadmins = ["1"]\n')) as built:
         await group.say("note it", topic=garden)
         await group.hear("Result: Noted.")
         await ann.say("my tea?")
         await ann.hear("I know nothing.")
         await group.say("Ann's tea?", topic=kitchen)
         await group.hear("I know.")
-    assert "your notes about this chat" in system(models.requests[-1])
+        assert "your notes about this chat" in system(models.requests[-1])
+        (note,) = await built.gateway.memories.of(f"telegram/123456/{group.id}")
+        bob, root = people[1:]
+        await group.say(f"/memory forget {note.note.handle}", topic=kitchen, sender=bob)
+        await group.hear("Only Ann, for whom it was taken, and admins")
+        await group.say(f"/memory forget {note.note.handle}", topic=kitchen, sender=root)
+        await group.hear("Forgotten:")
 
 
 @pytest.mark.parametrize(
