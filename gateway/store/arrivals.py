@@ -189,12 +189,12 @@ def accept_and_begin(
     connection.exec_driver_sql("SAVEPOINT beginning")
     try:
         turn = begin_if_idle(connection, worker, session)
+        connection.exec_driver_sql("RELEASE SAVEPOINT beginning")
     except Exception as error:  # noqa: BLE001  # whatever it is, `claim` meets it too, and tells
         # This raises if the whole transaction is lost, as on a full disk.
         connection.exec_driver_sql("ROLLBACK TO SAVEPOINT beginning")
         log.debug("session %s: no turn begins with the message: %s", session, error)
         return arrival, None
-    connection.exec_driver_sql("RELEASE SAVEPOINT beginning")
     return arrival, turn
 
 

@@ -276,11 +276,14 @@ class _Sessions:
                 self._known.popitem(last=False)
 
 
-def run_sql(driver: DirectConnection, sql: str, arguments: Sequence[Sequence[Any]]) -> Rows:
+def run_sql(driver: DirectConnection, sql: str, arguments: Sequence[Sequence[Any]], *, gives_rows: bool) -> Rows:
     """See `gateway.store.prepared.RunSql`."""
-    if len(arguments) == 1:
-        return driver.run(sql, arguments[0])
-    return None, sum(driver.run(sql, each)[1] for each in arguments), ()
+    if gives_rows:
+        (one,) = arguments
+        description, count, rows = driver.run(sql, one)
+        return description, lambda: count, rows
+    changed = [driver.run_later(sql, each) for each in arguments]
+    return None, lambda: sum(each() for each in changed), ()
 
 
 class _ServerTransactions:

@@ -3,22 +3,27 @@
 psycopg's cursor runs a statement as a generator that waits for the socket in Python, in several steps, and makes its
 description of the result anew each time. Here a statement is one call of libpq, which waits without Python's lock, and
 what is known of a statement is kept beside its name in the server. A statement of the store costs half as much so.
+
+Waiting for the server costs more than anything else, and takes longer when it is on another machine. Statements whose
+answer nobody needs at once wait here, and are sent with the next one or with the COMMIT, in libpq's pipeline mode.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import count, islice
 from typing import Any
 
 import psycopg
 import psycopg.abc
+from psycopg.abc import PQGen
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import FeatureNotSupported, InFailedSqlTransaction, InvalidSqlStatementName, error_from_result
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, TransactionStatus
-from psycopg.pq.abc import PGresult
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Ready, Wait
 
 PARAMSTYLE = "numeric_dollar"
 """How SQLAlchemy has to write placeholders: as the server does."""
@@ -32,8 +37,12 @@ MAX_PARAMETERS = 65_535
 REMEMBERED = 200
 """Statements of a connection that are counted, or prepared."""
 
+MAX_QUEUED = 100
+"""Statements that wait to be sent with another."""
+
 _BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _SUCCESSES = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.EMPTY_QUERY)
+_TO_SAVEPOINT = "ROLLBACK TO "
 
 _REPLANNING = "RevalidateCachedQuery"
 """The server's function that refuses a prepared statement whose columns have other types now."""
@@ -51,6 +60,33 @@ class _Statement:
         self.name = b""
         self.uses = 0
         self.description: _Description | None = None
+
+
+class _Call:
+    """A statement with its parameters, and its result once it has one."""
+
+    __slots__ = ("formats", "result", "statement", "types", "values")
+
+    def __init__(self, statement: _Statement, values: Any = None, types: Any = None, formats: Any = None) -> None:
+        self.statement = statement
+        self.values = values
+        self.types = types
+        self.formats = formats
+        self.result: PGresult | None = None
+
+    def run(self, pgconn: PGconn) -> PGresult:
+        if self.statement.name:
+            return pgconn.exec_prepared(self.statement.name, self.values, self.formats)
+        return pgconn.exec_params(self.statement.sql, self.values, self.types, self.formats)
+
+    def send(self, pgconn: PGconn) -> None:
+        if self.statement.name:
+            pgconn.send_query_prepared(self.statement.name, self.values, self.formats)
+        else:
+            pgconn.send_query_params(self.statement.sql, self.values, self.types, self.formats)
+
+
+_COMMIT = _Statement(b"COMMIT")
 
 
 class Cursor:
@@ -99,6 +135,7 @@ class DirectConnection(psycopg.Connection[Any]):
         super().__init__(*args, **kwargs)
         self._statements = OrderedDict[tuple[str, tuple[int, ...] | None], _Statement]()
         self._numbers = count(1)
+        self._queued = list[_Call]()
 
     @cached_property
     def _transformer(self) -> psycopg.abc.Transformer:
@@ -109,12 +146,19 @@ class DirectConnection(psycopg.Connection[Any]):
         return Cursor(self)
 
     def commit(self) -> None:
-        """Raises `psycopg.Error`, also if a statement has failed: the server rolls back then, and calls that a
-        success."""
-        if (result := self._end(b"COMMIT")) is not None and result.command_status == b"ROLLBACK":
+        """Raises `psycopg.Error`, also if a statement has failed: all is rolled back then. The server calls that a
+        success where the COMMIT reaches it."""
+        try:
+            result = self._run(_Call(_COMMIT)) if self._queued else self._end(b"COMMIT")
+        except psycopg.Error:
+            if self.pgconn.transaction_status == TransactionStatus.INERROR:
+                self.rollback()
+            raise
+        if result is not None and result.command_status == b"ROLLBACK":
             raise InFailedSqlTransaction("rolled back: a statement of the transaction has failed")
 
     def rollback(self) -> None:
+        self._queued.clear()
         self._end(b"ROLLBACK")
 
     def _end(self, command: bytes) -> PGresult | None:
@@ -124,16 +168,49 @@ class DirectConnection(psycopg.Connection[Any]):
 
     def run(self, statement: str, parameters: Sequence[Any]) -> tuple[_Description | None, int, list[tuple[Any, ...]]]:
         """The description of the result, the number of its rows or of those that were changed, and its rows. Raises
-        `psycopg.Error`."""
-        begins = not self.autocommit and self.pgconn.transaction_status == TransactionStatus.IDLE
+        `psycopg.Error`, also for a statement that has waited for this one."""
         if not parameters:
-            sql = statement.encode()
-            result = self._checked(self.pgconn.exec_(_BEGIN + b"; " + sql if begins else sql))
+            result = self._run_text(statement)
             return self._read(result, _described(result))
+        call = self._call(statement, parameters)
+        result, known = self._run(call), call.statement
+        if known.description is None:
+            known.description = _described(result)
+        if len(self._statements) > REMEMBERED:
+            self._forget_oldest()
+        return self._read(result, known.description)
+
+    def run_later(self, statement: str, parameters: Sequence[Any]) -> Callable[[], int]:
+        """Runs the statement, which gives no rows, with the next one that does not wait; a rollback forgets it. The
+        function returns how many rows it has changed, for which it is run, and raises `psycopg.Error`."""
+        if len(self._queued) == MAX_QUEUED:
+            self._run_queued()
+        call = self._call(statement, parameters)
+        self._queued.append(call)
+
+        def changed() -> int:
+            if call.result is None:
+                self._run_queued()
+            if call.result is None:
+                raise InFailedSqlTransaction("never run: the transaction was rolled back")
+            return call.result.command_tuples or 0
+
+        return changed
+
+    def _run_text(self, sql: str) -> PGresult:
+        if sql.startswith(_TO_SAVEPOINT):
+            # They come after the savepoint: that did not wait.
+            self._queued.clear()
+        self._run_queued()
+        begins = not self.autocommit and self.pgconn.transaction_status == TransactionStatus.IDLE
+        return self._checked(self.pgconn.exec_(_BEGIN + b"; " + sql.encode() if begins else sql.encode()))
+
+    def _call(self, statement: str, parameters: Sequence[Any]) -> _Call:
+        """What it says can be run now: the transaction has begun, and the statement is prepared if it is used often."""
         if len(parameters) > MAX_PARAMETERS:
             # The error that libpq has for it looks like one of the connection.
             raise psycopg.ProgrammingError(f"{len(parameters)} parameters: more than {MAX_PARAMETERS} in one statement")
-        if begins:
+        if not self.autocommit and self.pgconn.transaction_status == TransactionStatus.IDLE:
             self._checked(self.pgconn.exec_(_BEGIN))
         adapt = self._transformer
         values: Any = adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
@@ -143,23 +220,49 @@ class DirectConnection(psycopg.Connection[Any]):
             name = b"s%d" % next(self._numbers)
             self._checked(self.pgconn.prepare(name, known.sql, types))
             known.name = name
-        if known.name:
-            result = self._run_prepared(known.name, values, formats)
-        else:
-            result = self._checked(self.pgconn.exec_params(known.sql, values, types, formats))
-        if known.description is None:
-            known.description = _described(result)
-        if len(self._statements) > REMEMBERED:
-            self._forget_oldest()
-        return self._read(result, known.description)
+        return _Call(known, values, types, formats)
 
-    def _run_prepared(self, name: bytes, values: Any, formats: Any) -> PGresult:
+    def _run(self, call: _Call) -> PGresult:
+        """Its result, after those that wait."""
+        if not self._queued:
+            return self._result(call, call.run(self.pgconn))
+        self._queued.append(call)
+        self._run_queued()
+        assert call.result is not None
+        return call.result
+
+    def _run_queued(self) -> None:
+        """Sends all that wait at once. The server runs none behind one that fails."""
+        calls, self._queued = self._queued, []
+        for call, result in zip(calls, self._answers(calls) if calls else (), strict=True):
+            try:
+                call.result = self._result(call, result)
+            except psycopg.Error as error:
+                error.add_note(f"in {call.statement.sql.decode()}")
+                raise
+
+    def _answers(self, calls: Sequence[_Call]) -> list[PGresult]:
+        try:
+            self.pgconn.enter_pipeline_mode()
+            for call in calls:
+                call.send(self.pgconn)
+            self.pgconn.pipeline_sync()
+            answers = self.wait(_received(self.pgconn))
+            self.pgconn.exit_pipeline_mode()
+        except BaseException:
+            # Nobody knows which answers are still to come.
+            self.close()
+            raise
+        return answers
+
+    def _result(self, call: _Call, result: PGresult) -> PGresult:
         """Ends the connection when the server does not know the statement any more, or its columns have other types
         since a migration: on another one all are prepared anew."""
         try:
-            return self._checked(self.pgconn.exec_prepared(name, values, formats))
+            return self._checked(result)
         except (FeatureNotSupported, InvalidSqlStatementName) as error:
-            if isinstance(error, InvalidSqlStatementName) or error.diag.source_function == _REPLANNING:
+            unknown = isinstance(error, InvalidSqlStatementName) or error.diag.source_function == _REPLANNING
+            if call.statement.name and unknown:
                 self.close()
             raise
 
@@ -194,6 +297,29 @@ class DirectConnection(psycopg.Connection[Any]):
         if self.pgconn.status == ConnStatus.BAD and not result.error_field(DiagnosticField.SQLSTATE):
             raise psycopg.OperationalError(result.get_error_message())
         raise error_from_result(result)
+
+
+def _received(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """The answers to what was sent before the synchronization, once all is sent. Raises `psycopg.OperationalError` if
+    the connection is lost."""
+    while pgconn.flush():
+        if (yield Wait.RW) & Ready.R:
+            pgconn.consume_input()
+    answers, last = list[PGresult](), True
+    while True:
+        while pgconn.is_busy():
+            if (yield Wait.R):
+                pgconn.consume_input()
+        result = pgconn.get_result()
+        if result is None:
+            # One follows each answer.
+            if not last:
+                raise psycopg.OperationalError(f"the connection is lost: {pgconn.get_error_message()}")
+        elif result.status == ExecStatus.PIPELINE_SYNC:
+            return answers
+        else:
+            answers.append(result)
+        last = result is not None
 
 
 def _described(result: PGresult) -> _Description | None:

@@ -8,7 +8,8 @@ are converted. Statements without such a simple form are left to SQLAlchemy.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Delete, Dialect, Engine, Insert, Select, Update
@@ -19,18 +20,24 @@ from sqlalchemy.sql.compiler import SQLCompiler
 PREPARED_FROM = 2
 """A statement that is run so many times on a connection is prepared."""
 
+T = TypeVar("T")
+
 _Convert = Callable[[Any], Any]
 _Parameters = Mapping[str, Any]
 
 
-Rows = tuple[Sequence[Sequence[Any]] | None, int, Sequence[tuple[Any, ...]]]
+Rows = tuple[Sequence[Sequence[Any]] | None, Callable[[], int], Sequence[tuple[Any, ...]]]
 """What a statement gives: the description of its columns as a cursor has it (name, type, …; None without columns), how
 many rows it has changed or found, and the rows."""
 
 
 class RunSql(Protocol):
-    def __call__(self, driver: Any, sql: str, arguments: Sequence[Sequence[Any]]) -> Rows:
-        """Runs the SQL on the driver's connection, once with each of these. Raises the driver's errors."""
+    def __call__(self, driver: Any, sql: str, arguments: Sequence[Sequence[Any]], *, gives_rows: bool) -> Rows:
+        """Runs the SQL on the driver's connection, once with each of these. Raises the driver's errors.
+
+        What gives no rows may be run later, together with what comes next: in the order of the calls, before anything
+        that gives rows, before it says how many rows it has changed, and before the end of the transaction. Its errors
+        are raised then."""
         ...
 
 
@@ -61,8 +68,8 @@ class _Prepared:
             arguments[place] = value if convert is None else convert(value)
         return arguments
 
-    def result(self, found: Rows, dialect: Dialect) -> _Result:
-        description, changed, rows = found
+    def result(self, found: Rows, dialect: Dialect, changed: Callable[[], int]) -> _Result:
+        description, _, rows = found
         if self._metadata is None:
             convert = [
                 type.dialect_impl(dialect).result_processor(dialect, column[1])
@@ -75,9 +82,16 @@ class _Prepared:
 class _Result(IteratorResult[*tuple[Any, ...]]):
     """The rows of a statement, fetched whole, and how many it has changed."""
 
-    def __init__(self, columns: SimpleResultMetaData, rows: Sequence[tuple[Any, ...]], changed: int) -> None:
+    def __init__(
+        self, columns: SimpleResultMetaData, rows: Sequence[tuple[Any, ...]], changed: Callable[[], int]
+    ) -> None:
         super().__init__(columns, iter(rows))
-        self.rowcount = changed
+        self._changed = changed
+
+    @property
+    def rowcount(self) -> int:
+        """Raises `DBAPIError` where the statement is run only now."""
+        return self._changed()
 
 
 class _Statement:
@@ -130,11 +144,18 @@ class PreparingConnection(Connection):
         if prepared is None:
             return super().execute(statement, parameters, execution_options=execution_options)
         bound = [prepared.bound(each) for each in many]
+        run = partial(
+            self._run, self.connection.driver_connection, prepared.sql, bound, gives_rows=bool(prepared.columns)
+        )
+        found = self._raising(run, prepared, bound)
+        return prepared.result(found, self.dialect, partial(self._raising, found[1], prepared, bound))
+
+    def _raising(self, run: Callable[[], T], prepared: _Prepared, bound: Sequence[Sequence[Any]]) -> T:
+        """What it gives; the driver's errors are raised as SQLAlchemy has them."""
         try:
-            found = self._run(self.connection.driver_connection, prepared.sql, bound)
+            return run()
         except self.dialect.loaded_dbapi.Error as error:
             self._handle_dbapi_exception(error, prepared.sql, tuple(bound[0]), None, None)
-        return prepared.result(found, self.dialect)
 
 
 def _prepare(statement: Any, dialect: Dialect, parameters: _Parameters) -> _Prepared | None:

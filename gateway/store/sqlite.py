@@ -51,11 +51,12 @@ async def open_sqlite(url: str, committed: OnCommitted = untold) -> AsyncIterato
             writing.dispose()
 
 
-def run_sql(driver: sqlite3.Connection, sql: str, arguments: Sequence[Sequence[Any]]) -> Rows:
+def run_sql(driver: sqlite3.Connection, sql: str, arguments: Sequence[Sequence[Any]], *, gives_rows: bool) -> Rows:
     """See `gateway.store.prepared.RunSql`."""
     one = arguments[0] if len(arguments) == 1 else None
     cursor = driver.executemany(sql, arguments) if one is None else driver.execute(sql, one)
-    return cursor.description, cursor.rowcount, cursor.fetchall()
+    rows = cursor.fetchall()
+    return cursor.description, lambda: cursor.rowcount, rows
 
 
 class _FileTransactions:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,65 @@ def test_an_error_of_the_database_is_the_same_each_time(prepared: Connection) ->
     prepared.execute(_add, session("s"))
     for _ in range(TIMES):
         with pytest.raises(IntegrityError) as raised, prepared.begin_nested():
-            prepared.execute(_add, session("s"))
+            assert prepared.execute(_add, session("s")).rowcount
         code = getattr(raised.value.orig, "sqlite_errorname", getattr(raised.value.orig, "sqlstate", ""))
         assert code in ("SQLITE_CONSTRAINT_PRIMARYKEY", "23505")
+
+
+def test_each_statement_sees_those_before_it(prepared: Connection) -> None:
+    for number in range(TIMES):
+        prepared.execute(_add, session(f"s{number}"))
+        changes = [prepared.execute(_titled, {"of_key": f"s{number}", "now": each}) for each in (5, 7)]
+        prepared.execute(_remove, {"of_key": f"s{number - 1}"})
+        assert prepared.execute(_one, {"of_key": f"s{number}"}).one().generation == 7
+        assert prepared.execute(_one, {"of_key": f"s{number - 1}"}).one_or_none() is None
+        assert [change.rowcount for change in changes] == [1, 1]
+
+
+def test_any_number_of_statements_without_rows_follow_each_other(prepared: Connection) -> None:
+    added = [prepared.execute(_add, session(f"s{number:04}", channel="x" * 2_000)) for number in range(1_000)]
+    prepared.execute(_add, [session(f"t{number:04}") for number in range(1_000)])
+    assert prepared.execute(_count).one().of_all == 2_000
+    assert all(each.rowcount == 1 for each in added)
+
+
+def test_an_error_ends_the_transaction_at_the_commit_at_the_latest(engine: Engine) -> None:
+    with connect(engine) as connection:
+        for number in range(TIMES):
+            with connection.begin():
+                connection.execute(_add, session(f"s{number}"))
+
+            def fail(number: int = number) -> None:
+                with connection.begin():
+                    for key in (f"before {number}", f"s{number}", f"behind {number}"):
+                        connection.execute(_add, session(key))
+
+            with pytest.raises(IntegrityError) as raised:
+                fail()
+            assert not is_lost(raised.value)
+        with connection.begin():
+            assert connection.execute(_count).one().of_all == TIMES
+
+
+def test_an_error_behind_a_savepoint_leaves_what_was_before_it(engine: Engine) -> None:
+    with connect(engine) as connection:
+        for number in range(TIMES):
+            with connection.begin():
+                connection.execute(_add, session(f"before {number}"))
+                connection.exec_driver_sql("SAVEPOINT here")
+                # One engine runs the second at once, the other never.
+                with suppress(IntegrityError):
+                    connection.execute(_add, session(f"behind {number}"))
+                    connection.execute(_add, session(f"before {number}"))
+                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT here")
+                connection.execute(_add, session(f"at last {number}"))
+        with connection.begin():
+            found = [
+                connection.execute(_one, {"of_key": f"{when} {number}"}).one_or_none() is not None
+                for when in ("before", "behind", "at last")
+                for number in range(TIMES)
+            ]
+            assert found == [True] * TIMES + [False] * TIMES + [True] * TIMES
 
 
 def test_what_is_rolled_back_is_not_there(engine: Engine) -> None:
@@ -170,21 +227,30 @@ def test_a_changed_table_is_read_anew(engine: Engine) -> None:
                 other.exec_driver_sql(f"CREATE INDEX more{number} ON inbox (text, id)")
 
 
-def test_a_lost_connection_is_told_as_one() -> None:
+@pytest.mark.parametrize("later", ["a query", "another statement", "the commit"])
+def test_a_lost_connection_is_told_as_one(later: str) -> None:
     url = engines.server().create("template_interject")
     engine = connect_directly(make_url(url), 2, autocommit=False)
     try:
         with connect(engine) as connection:
-            for _ in range(TIMES):
+            for number in range(TIMES):
                 with connection.begin():
                     connection.execute(_one, {"of_key": "s"})
-            connection.begin()
+                    connection.execute(_add, session(f"s{number}"))
+            transaction = connection.begin()
             connection.execute(_one, {"of_key": "s"})
+            if later != "a query":
+                connection.execute(_add, session("lost"))
             with engine.begin() as other:
                 others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                 assert other.exec_driver_sql(f"{others} AND datname = current_database()").scalar_one() == 1
+            meet: dict[str, Callable[[], object]] = {
+                "a query": lambda: connection.execute(_one, {"of_key": "s"}),
+                "another statement": lambda: connection.execute(_add, session("lost too")).rowcount,
+                "the commit": transaction.commit,
+            }
             with pytest.raises(DBAPIError) as raised:
-                connection.execute(_one, {"of_key": "s"})
+                meet[later]()
             assert is_lost(raised.value)
             assert connection.invalidated
     finally:
