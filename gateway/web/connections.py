@@ -48,10 +48,12 @@ def default_limits(*, behind_proxy: bool) -> ConnectionLimits:
 
 @dataclass(slots=True)
 class _Connection:
-    """`deadline` disconnects it; None while a request is answered."""
+    """`deadline` disconnects it; None while a request is answered. `requests` run: a client that has the whole answer
+    may send the next one before the application has returned from the one before."""
 
     transport: asyncio.Transport
     address: str
+    requests: int = 0
     deadline: asyncio.TimerHandle | None = field(default=None)
 
 
@@ -95,9 +97,7 @@ class Connections:
             try:
                 await app(scope, self._timed_receive(client, connection, receive), self._timed_send(connection, send))
             finally:
-                self._receiving.pop(client, None)
-                if client in self._open:
-                    self._wait(client, connection)
+                self._end(client, connection)
 
         return limited_app
 
@@ -122,10 +122,18 @@ class Connections:
         )
 
     def _begin(self, client: Client, connection: _Connection) -> None:
+        connection.requests += 1
         self._waiting.pop(client, None)
         if connection.deadline is not None:
             connection.deadline.cancel()
             connection.deadline = None
+
+    def _end(self, client: Client, connection: _Connection) -> None:
+        connection.requests -= 1
+        if connection.requests == 0:
+            self._receiving.pop(client, None)
+            if client in self._open:
+                self._wait(client, connection)
 
     def _timed_receive(self, client: Client, connection: _Connection, receive: Any) -> Any:
         loop = asyncio.get_running_loop()

@@ -22,6 +22,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from channels.web.body_limit import BodyLimit
 from gateway.web.connections import ConnectionLimits
@@ -130,10 +131,14 @@ async def test_a_flood_of_half_open_connections_leaves_the_page_and_the_shell_wo
 @asynccontextmanager
 async def served(limits: ConnectionLimits, gateway: Gateway | None = None) -> AsyncIterator[int]:
     """The web channel behind the gateway's server with these limits; its port."""
-    gateway = gateway or Gateway()
+    async with served_app(site_of(gateway or Gateway()), limits) as port:
+        yield port
 
-    async def site() -> Callable[..., Awaitable[None]]:
-        return site_of(gateway)
+
+@asynccontextmanager
+async def served_app(app: ASGIApp, limits: ConnectionLimits) -> AsyncIterator[int]:
+    async def site() -> ASGIApp:
+        return app
 
     with bind("127.0.0.1", 0) as listener:
         serving = asyncio.create_task(serve(site, listener, limits))
@@ -210,6 +215,36 @@ async def _until_closed(connection: socket.socket, hung_up: asyncio.Event) -> No
             await loop.sock_sendall(connection, b"G" * 1024)
     except OSError:
         hung_up.set()
+
+
+async def test_a_stream_goes_on_when_the_request_before_it_on_its_connection_is_tidied_up() -> None:
+    """A browser asks for the next thing as soon as it has the whole answer; the server may still have a file to close
+    then."""
+    begun, tidied, over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/file":
+            await Response("file")(scope, receive, send)
+            await begun.wait()
+            tidied.set()
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        await over.wait()
+        await send({"type": "http.response.body", "body": b"the end"})
+
+    async with served_app(app, ConnectionLimits(header_seconds=0.1)) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\nfile")
+        writer.write(b"GET /stream HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        await tidied.wait()
+        idle, other = await asyncio.open_connection("127.0.0.1", port)
+        assert await _is_disconnected(idle)
+        over.set()
+        assert (await reader.read()).endswith(b"the end\r\n0\r\n\r\n")
+        for each in (writer, other):
+            each.close()
 
 
 async def test_at_the_limit_the_connection_that_waits_longest_makes_room() -> None:
