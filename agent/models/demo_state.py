@@ -43,7 +43,9 @@ class State:
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:
-        return tuple(attachment for message in self.new_messages for attachment in message.attachments)
+        """What the person has sent."""
+        given = (attachment for message in self.new_messages for attachment in message.attachments)
+        return tuple(attachment for attachment in given if attachment.taken_from is None)
 
 
 @dataclass(frozen=True, slots=True)

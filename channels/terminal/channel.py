@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 from channels.address import Address
 from channels.channel import CommandHelp, FileUnavailable, Ledger
 from channels.message import Deliver, FileRef, MessageStatus, ThreadRoot
 from channels.reply import Reply
+from channels.terminal.attaching import CannotAttach, read_attached
 from channels.terminal.parse import open_question, parse
 from channels.terminal.printer import Files
 from channels.terminal.screen import Screen
@@ -45,7 +47,10 @@ class TerminalChannel:
         """There is no menu: `/help` lists the commands."""
 
     async def fetch(self, file: FileRef) -> bytes:
-        raise FileUnavailable("a terminal sends text only")
+        try:
+            return await asyncio.to_thread(read_attached, file)
+        except CannotAttach as error:
+            raise FileUnavailable(str(error)) from error
 
     async def thread_root(self, address: Address, message_id: str) -> ThreadRoot | None:
         return None

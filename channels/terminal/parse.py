@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from channels.address import Address, Sender
-from channels.message import InboundMessage
+from channels.message import FileRef, InboundMessage
 from channels.reply import QuestionSegment, Reply
 
 OWNER = Sender("owner", "You")
@@ -19,19 +19,21 @@ _NUMBER = re.compile(r"\s*([0-9]{1,3})\s*")
 
 @dataclass(frozen=True, slots=True)
 class TypedMessage:
-    """A message from the terminal. `id` is unique for ever; `quiet`: a key press rather than typed text."""
+    """A message from the terminal. `id` is unique for ever; `quiet`: a key press rather than typed text. The files'
+    `ref` is their path."""
 
     id: str
     text: str
     quiet: bool = False
+    files: tuple[FileRef, ...] = ()
 
 
 def parse(
     typed: TypedMessage, address: Address, at: datetime, asked: QuestionSegment | None = None
 ) -> InboundMessage | None:
-    """The message; None if it is blank. `asked` is the open question."""
+    """The message; None if it is blank, without files. `asked` is the open question."""
     text = expand_option(clean(typed.text).strip(), asked)
-    if not text:
+    if not text and not typed.files:
         return None
     command = _COMMAND.fullmatch(text)
     return InboundMessage(
@@ -43,6 +45,7 @@ def parse(
         message_id=typed.id,
         text=(command[2] or "") if command else text,
         command=command[1].lower() if command else None,
+        files=typed.files,
     )
 
 

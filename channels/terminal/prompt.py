@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from prompt_toolkit import Application
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import ANSI
 from prompt_toolkit.history import FileHistory
@@ -19,9 +21,10 @@ from prompt_toolkit.layout import BufferControl, ConditionalContainer, Dimension
 from prompt_toolkit.layout import Layout as ScreenLayout
 from prompt_toolkit.layout.processors import BeforeInput
 
-from channels.message import MessageStatus, Receipt
+from channels.message import FileRef, MessageStatus, Receipt
 from channels.reply import Reply
 from channels.terminal.ansi import BOLD, DIM, printable, styled
+from channels.terminal.attaching import CannotAttach, begun_path, named_files
 from channels.terminal.inline_images import Protocol as PictureProtocol
 from channels.terminal.message_tracker import MessageTracker
 from channels.terminal.parse import TypedMessage
@@ -32,11 +35,22 @@ from channels.terminal.screen import new_message
 _MAX_GROWING_LINES = 12
 """Lines of the growing text shown below; it is printed above once it cannot change any more."""
 
+_ESCAPE_PAUSE = 0.1
+"""Seconds after which Esc is that key, and not the beginning of another one, which terminals send at once."""
+
 
 class PromptScreen:
-    """`history` is the file with the input history for the arrow keys."""
+    """`history` is the file with the input history for the arrow keys; `files` go with the first message."""
 
-    def __init__(self, folders: Folders, history: Path, pictures: PictureProtocol | None, *, color: bool) -> None:
+    def __init__(
+        self,
+        folders: Folders,
+        history: Path,
+        pictures: PictureProtocol | None,
+        *,
+        color: bool,
+        files: Sequence[FileRef] = (),
+    ) -> None:
         self.failures = 0
         self._color = color
         self._printer = Printer(self._print, self._style, folders, pictures=pictures)
@@ -44,8 +58,10 @@ class PromptScreen:
         self._outgoing: asyncio.Queue[TypedMessage] = asyncio.Queue()
         self._problems = ""
         self._hint = ""
+        self._attached = list(files)
         self._input = Buffer(
             multiline=True,
+            completer=_PathOfFile(),
             history=FileHistory(_private(history)),
             accept_handler=self._accept,
             on_text_changed=self._forget_hint,
@@ -53,6 +69,7 @@ class PromptScreen:
         self._app: Application[None] = Application(
             ScreenLayout(self._layout(), focused_element=self._input), key_bindings=self._keys(), erase_when_done=True
         )
+        self._app.timeoutlen = self._app.ttimeoutlen = _ESCAPE_PAUSE
 
     # Input
 
@@ -66,9 +83,19 @@ class PromptScreen:
             await self._printer.print_notice("", "line")
 
     def _accept(self, buffer: Buffer) -> bool:
-        """Returns False: clear the input line."""
-        if buffer.text.strip():
+        """Whether the text stays in the input line. Files wait for the next message that is no command."""
+        try:
+            files = named_files(buffer.text)
+        except CannotAttach as error:
+            self._hint = printable(str(error))
+            return True
+        if files is not None:
+            self._attached += files
+        elif buffer.text.lstrip().startswith("/"):
             self._send(new_message(buffer.text))
+        elif buffer.text.strip() or self._attached:
+            attached, self._attached = self._attached, []
+            self._send(new_message(buffer.text, files=attached))
         return False
 
     def _forget_hint(self, buffer: Buffer) -> None:
@@ -80,15 +107,27 @@ class PromptScreen:
         self._outgoing.put_nowait(typed)
 
     def _interrupt(self) -> None:
-        """Ctrl-C: clears the line, or stops the running task, or (twice) leaves."""
-        if self._input.text:
+        """Ctrl-C: clears the line with its files, or stops the running task, or (twice) leaves."""
+        if self._input.text or self._attached:
             self._input.reset()
+            self._attached.clear()
+            self._hint = ""
         elif self._tracker.running:
-            self._send(new_message("/stop", quiet=True))
+            self._stop()
         elif self._hint:
             self._app.exit()
         else:
             self._hint = "Press Ctrl-C again to quit"
+
+    def _stop(self) -> None:
+        if self._tracker.running:
+            self._send(new_message("/stop", quiet=True))
+
+    def _complete(self) -> None:
+        if self._input.complete_state:
+            self._input.complete_next()
+        else:
+            self._input.start_completion(insert_common_part=True)
 
     # Events of the gateway
 
@@ -133,7 +172,8 @@ class PromptScreen:
     # Display
 
     async def _echo(self, typed: TypedMessage) -> None:
-        text = printable(typed.text.strip()).replace("\n", "\n  ")
+        text = " ".join([typed.text.strip(), *(f"[{file.name}]" for file in typed.files)]).strip()
+        text = printable(text).replace("\n", "\n  ")
         await self._printer.print_notice(styled(f"> {text}", BOLD) if self._color else f"> {text}")
 
     async def _print(self, text: str) -> None:
@@ -167,10 +207,21 @@ class PromptScreen:
             dont_extend_height=True,
             height=Dimension(max=10),
         )
+        attached = Window(FormattedTextControl(self._attachments), wrap_lines=True, dont_extend_height=True)
         status = Window(FormattedTextControl(self._status), height=1, style="fg:ansibrightblack")
         return HSplit(
-            [ConditionalContainer(growing, Condition(lambda: bool(self._growing()))), Window(height=1), typed, status]
+            [
+                ConditionalContainer(growing, Condition(lambda: bool(self._growing()))),
+                Window(height=1),
+                ConditionalContainer(attached, Condition(lambda: bool(self._attached))),
+                typed,
+                status,
+            ]
         )
+
+    def _attachments(self) -> str:
+        names = ", ".join(file.name for file in self._attached)
+        return printable(f"With the next message: {names}").replace("\n", " ")
 
     def _growing(self) -> list[str]:
         reply = self._tracker.current_reply
@@ -184,12 +235,12 @@ class PromptScreen:
         if self._problems:
             return self._problems
         if not self._tracker.running:
-            return "Enter: send · Alt-Enter: new line · /help · Ctrl-D: quit"
+            return "Enter: send · Alt-Enter: new line · /attach FILE · /help · Ctrl-D: quit"
         if self._tracker.parked:
-            return "waiting for your answer: a number or text · Ctrl-C: stop"
+            return "waiting for your answer: a number or text · Esc: stop"
         reply = self._tracker.current_reply
         status = printable(reply.status).replace("\n", " ") if reply is not None and reply.status else "answering"
-        rest = " · type to interject · Ctrl-C: stop"
+        rest = " · type to interject · Esc: stop"
         room = shutil.get_terminal_size().columns - len(rest) - len("working: ") - 1
         return f"working: {status if len(status) <= room else status[: max(room - 1, 8)] + '…'}{rest}"
 
@@ -206,9 +257,23 @@ class PromptScreen:
 
         on("enter")(self._input.validate_and_handle)
         on("escape", "enter")(lambda: self._input.insert_text("\n"))
+        on("escape")(self._stop)
+        on("tab")(self._complete)
         on("c-c")(self._interrupt)
         on("c-d")(lambda: self._input.delete() if self._input.text else self._app.exit())
         return keys
+
+
+class _PathOfFile(Completer):
+    """Completes the path behind `/attach`."""
+
+    def __init__(self) -> None:
+        self._paths = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        path = begun_path(document.text_before_cursor)
+        if path is not None:
+            yield from self._paths.get_completions(Document(path), complete_event)
 
 
 def _private(file: Path) -> str:

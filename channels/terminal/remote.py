@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +14,7 @@ from channels.address import Address
 from channels.channel import ChannelRejected, Unreachable
 from channels.message import Receipt
 from channels.reply import Reply
+from channels.terminal.attaching import CannotAttach, read_attached
 from channels.terminal.parse import TypedMessage, clean, expand_option, open_question
 from channels.terminal.remote_events import Wire, changed, items_since, read_reply, read_status
 from channels.terminal.screen import Screen
@@ -196,18 +197,21 @@ class RemoteGateway:
         while True:
             typed = await self._screen.read()
             try:
+                files = [(file.name, await asyncio.to_thread(read_attached, file)) for file in typed.files]
                 async with asyncio.timeout(_SEND_TIMEOUT):
-                    await self._post(typed)
+                    await self._post(typed, files)
+            except CannotAttach as error:
+                await self._screen.failed(typed, str(error))
             except TimeoutError:
                 await self._screen.failed(typed, "the gateway is not reachable")
 
-    async def _post(self, typed: TypedMessage) -> None:
+    async def _post(self, typed: TypedMessage, files: Sequence[tuple[str, bytes]]) -> None:
         """Posts until the gateway answers; it recognises a repeated message by its id."""
         text = expand_option(clean(typed.text), open_question(self._replies.values()))
         pause = _FIRST_PAUSE
         while True:
             try:
-                sent = await self._client.send(self._conversation, text, client_id=typed.id, commands=True)
+                sent = await self._client.send(self._conversation, text, client_id=typed.id, files=files, commands=True)
             except (client.Unreachable, ValueError):
                 # It may have got the message nevertheless.
                 pass

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 from uuid import uuid4
 
-from channels.message import MessageState, MessageStatus, Receipt
+from channels.message import FileRef, MessageState, MessageStatus, Receipt
 from channels.reply import Reply
 from channels.terminal.message_tracker import MessageTracker
 from channels.terminal.parse import TypedMessage
@@ -48,8 +48,8 @@ class Screen(Protocol):
         """The current connection problem, "" for none."""
 
 
-def new_message(text: str, *, quiet: bool = False) -> TypedMessage:
-    return TypedMessage(uuid4().hex, text, quiet)
+def new_message(text: str, *, quiet: bool = False, files: Sequence[FileRef] = ()) -> TypedMessage:
+    return TypedMessage(uuid4().hex, text, quiet, tuple(files))
 
 
 class PlainScreen:
@@ -57,12 +57,14 @@ class PlainScreen:
 
     Then it ends. Of the conversation it prints the replies to its own messages only, and questions that wait for an
     answer. A text that is sent while something else runs waits for its end, and is answered by a task of its own.
+    `files` go with the first text, also if that is blank.
     """
 
-    def __init__(self, printer: Printer, source: AsyncIterator[str]) -> None:
+    def __init__(self, printer: Printer, source: AsyncIterator[str], files: Sequence[FileRef] = ()) -> None:
         self.failures = 0
         self._printer = printer
         self._source = source
+        self._files = files
         self._tracker = MessageTracker()
         self._outgoing: asyncio.Queue[TypedMessage] = asyncio.Queue()
         self._quiet_ids: set[str] = set()
@@ -80,8 +82,9 @@ class PlainScreen:
     async def run(self) -> None:
         await self._settled()
         async for text in self._source:
-            if text.strip():
-                self._send(new_message(text))
+            if text.strip() or self._files:
+                files, self._files = self._files, ()
+                self._send(new_message(text, files=files))
                 await self._settled()
             if self._left:
                 return

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from io import TextIOWrapper
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from channels.channel import ChannelError
+from channels.message import FileRef
+from channels.terminal.attaching import CannotAttach, attached
 from channels.terminal.inline_images import protocol
 from channels.terminal.printer import Folders, Printer, Write
 from channels.terminal.remote import FindGateway, GatewayLink, RemoteGateway, check_reachable, parse_link
@@ -43,15 +45,16 @@ class EmptyInput(Exception):
     """The piped input holds no message."""
 
 
-def chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
-    """Returns the exit code: 1 when no gateway answered or nothing was sent, `EMPTY_INPUT`, `FAILED`, `STOPPED`."""
+def chat(configuration: Configuration, url: str | None, files: Sequence[str], *, new: bool) -> int:
+    """Returns the exit code: 1 when no gateway answered or nothing was sent, `EMPTY_INPUT`, `FAILED`, `STOPPED`. The
+    files at these paths go with the first message."""
     code = 1
     try:
         make_home(configuration.home)
         with open(configuration.home / "chat.log", "a", encoding="utf-8", opener=_private) as file:
             log_to(file, secrets_in(configuration), configuration.settings.logging)
-            return run_in_loop(_chat(configuration, url, new=new))
-    except* (ChannelError, OSError) as group:
+            return run_in_loop(_chat(configuration, url, attached(files), new=new))
+    except* (ChannelError, CannotAttach, OSError) as group:
         sys.stderr.write(f"interject: {describe_error(_first(group), configuration.home)}\n")
     except* EmptyInput:
         sys.stderr.write("interject: nothing to send: the input is empty\n")
@@ -59,11 +62,11 @@ def chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
     return code
 
 
-async def _chat(configuration: Configuration, url: str | None, *, new: bool) -> int:
+async def _chat(configuration: Configuration, url: str | None, files: Sequence[FileRef], *, new: bool) -> int:
     with CancelOnSignal(signal.SIGTERM, signal.SIGHUP):
         find_link = partial(_published_link, configuration) if url is None else None
         link = await _running_gateway(configuration) if url is None else await _given_gateway(url)
-        screen = _screen(configuration.home)
+        screen = _screen(configuration.home, files)
         if new:
             screen.start_new_conversation()
         if link is None:
@@ -143,19 +146,19 @@ async def _run_in_process(configuration: Configuration, screen: Screen) -> None:
     await run_with_terminal(configuration, screen)
 
 
-def _screen(home: Path) -> Screen:
+def _screen(home: Path, files: Sequence[FileRef]) -> Screen:
     folders = Folders(home / "pictures", home / "files")
     pictures = protocol(os.environ)
     if sys.stdin.isatty() and sys.stdout.isatty():
         # Needed by a real terminal only.
         from channels.terminal.prompt import PromptScreen
 
-        return PromptScreen(folders, home / "terminal-history", pictures, color=_has_color())
+        return PromptScreen(folders, home / "terminal-history", pictures, color=_has_color(), files=files)
     # Where both streams are one file, one writer keeps the lines apart.
     is_one_file = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
     secondary = None if is_one_file else _writer(sys.stderr)
     printer = Printer(_writer(sys.stdout), _style, folders, secondary=secondary, pictures=pictures)
-    screen = PlainScreen(printer, _from_stdin(whole=not sys.stdin.isatty()))
+    screen = PlainScreen(printer, _from_stdin(whole=not sys.stdin.isatty(), may_be_empty=bool(files)), files)
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _interrupt, screen)
     return screen
 
@@ -184,8 +187,9 @@ def _writer(stream: TextIO) -> Write:
     return write
 
 
-async def _from_stdin(*, whole: bool) -> AsyncIterator[str]:
-    """All of standard input as one text, or each line as one. Raises `EmptyInput` when that one text is empty.
+async def _from_stdin(*, whole: bool, may_be_empty: bool) -> AsyncIterator[str]:
+    """All of standard input as one text, or each line as one. Raises `EmptyInput` when that one text is empty, unless
+    it may be.
 
     Read by a daemon thread that is never joined: asyncio cannot wait for plain files, and a terminal may never end.
     """
@@ -202,7 +206,7 @@ async def _from_stdin(*, whole: bool) -> AsyncIterator[str]:
 
     threading.Thread(target=read, daemon=True).start()
     while (text := await texts.get()) is not None:
-        if whole and not text.strip():
+        if whole and not may_be_empty and not text.strip():
             raise EmptyInput
         yield text
 

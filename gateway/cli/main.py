@@ -77,7 +77,7 @@ def _command(arguments: argparse.Namespace) -> int:
         case "chat":
             from gateway.cli.chat import chat
 
-            return chat(_load(arguments.config), arguments.url, new=arguments.new)
+            return chat(_load(arguments.config), arguments.url, arguments.file, new=arguments.new)
         case "init":
             from gateway.cli.init import init
 
@@ -262,6 +262,9 @@ def _parser() -> argparse.ArgumentParser:
     add_config(chat, default)
     chat.add_argument("--url", metavar="LINK", help="the link that a running gateway has printed")
     chat.add_argument("--new", action="store_true", help="start a new conversation")
+    chat.add_argument(
+        "--file", metavar="FILE", action="append", default=[], help="goes with the first message; may be repeated"
+    )
     init = add("init", "write a commented interject.toml", "In a terminal, asks for model, keys and bots.")
     add_config(init, "the file to write (default: ./interject.toml)")
     init.add_argument("--force", action="store_true", help="overwrite an existing file")

@@ -123,6 +123,15 @@ async def test_it_answers_an_empty_message() -> None:
     assert "empty" in await Talk().say("")
 
 
+async def test_it_names_what_was_sent_and_not_what_the_gateway_made_of_it() -> None:
+    said = await Talk().say(
+        "look",
+        Attachment("a", "cat.png", "image/png", 1234, 4000, 3000),
+        Attachment("b", "cat.png", "image/png", 999, 640, 480, taken_from="a"),
+    )
+    assert "I received the picture *cat.png* (4000×3000, 1,234 bytes)." in said  # noqa: RUF001 - the sign for sizes
+
+
 async def test_it_names_the_pictures_and_files_it_got() -> None:
     said = await Talk().say(
         "look", Attachment("a", "cat.png", "image/png", 1234, 640, 480), Attachment("b", "x.pdf", "application/pdf", 9)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from channels.address import Address
 from channels.message import InboundMessage
 from channels.reply import QuestionSegment, Reply
+from channels.terminal.attaching import CannotAttach, named_files, read_attached
 from channels.terminal.parse import TypedMessage, open_question, parse
 from channels.terminal.screen import new_message
 
@@ -90,3 +94,45 @@ def test_what_no_database_takes_is_taken_out() -> None:
 
 def test_no_two_sayings_have_one_id() -> None:
     assert len({new_message("the same").id for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("{0}/chart.png", ["chart.png"]),
+        ("  {0}/annual report.pdf ", ["annual report.pdf"]),
+        ("{0}/annual\\ report.pdf '{0}/chart.png'", ["annual report.pdf", "chart.png"]),
+        ("{0}/Ann's.txt", ["Ann's.txt"]),
+        ('"{0}/Ann\'s.txt" {0}/chart.png', ["Ann's.txt", "chart.png"]),
+    ],
+)
+def test_files_are_named_as_in_a_shell(tmp_path: Path, written: str, names: list[str]) -> None:
+    for name in ("chart.png", "annual report.pdf", "Ann's.txt"):
+        (tmp_path / name).write_bytes(b"data")
+    files = named_files(f"/attach {written.format(tmp_path)}")
+    assert files is not None
+    assert [(file.name, file.size, read_attached(file)) for file in files] == [(name, 4, b"data") for name in names]
+
+
+@pytest.mark.parametrize("text", ["look", "/attachments x", "please /attach x", "/steer /attach x"])
+def test_other_texts_name_no_files(text: str) -> None:
+    assert named_files(text) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("", "Write /attach and a file's path"),
+        (" {0}/none.txt", "There is no file {0}/none.txt"),
+        (" {0}", "{0} is a folder"),
+        (" {0}/pipe", "{0}/pipe is no plain file"),
+        (" {0}/Ann's none.txt", "There is no file {0}/Ann's none.txt"),
+        (" ~no-such-user/x", "There is no file ~no-such-user/x"),
+        (" {0}/\0", "{0}/\0 cannot be read: "),
+        (" {0}/" + "x" * 300, "{0}/" + "x" * 300 + " cannot be read: File name too long"),
+    ],
+)
+def test_what_cannot_be_attached_is_told(tmp_path: Path, written: str, said: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CannotAttach, match=re.escape(said.format(tmp_path))):
+        named_files(f"/attach{written.format(tmp_path)}")

@@ -19,9 +19,10 @@ from prompt_toolkit.output.vt100 import Vt100_Output
 
 from agent.media import Attachment, MediaMissing
 from channels.address import Address
-from channels.channel import Ledger, Sent
+from channels.channel import FileUnavailable, Ledger, Sent
 from channels.message import InboundMessage, MessageState, MessageStatus, Receipt
 from channels.reply import MediaSegment, QuestionSegment, Reply, Segment, TextSegment
+from channels.terminal.attaching import attached
 from channels.terminal.channel import TerminalChannel
 from channels.terminal.inline_images import inline, protocol
 from channels.terminal.printer import Folders, Printer
@@ -386,7 +387,7 @@ async def test_what_is_sent_while_a_task_runs_goes_at_once(tmp_path: Path) -> No
         await gateway.mark(work, "read")
         await gateway.show(work, TextSegment("t1", "I be", open=True), status="shell: sleep 3")
         await here.see("I be")
-        await here.see("working: shell: sleep 3 · type to interject · Ctrl-C: stop")
+        await here.see("working: shell: sleep 3 · type to interject · Esc: stop")
         here.keys.send_text("faster\r")
         assert (await gateway.hear(2)).text == "faster"
 
@@ -398,7 +399,7 @@ async def test_a_question_waits_for_a_number(tmp_path: Path) -> None:
         await gateway.mark(paint, "read")
         await gateway.show(paint, QUESTION, parked=True)
         await here.see("Which?\n1) Red\n2) Blue\n")
-        await here.see("waiting for your answer: a number or text · Ctrl-C: stop")
+        await here.see("waiting for your answer: a number or text · Esc: stop")
         here.keys.send_text("2\r")
         number = await gateway.hear(2)
         assert (number.command, number.text) == ("answer", "q:r_1_0 1")
@@ -412,7 +413,9 @@ async def test_a_question_waits_for_a_number(tmp_path: Path) -> None:
         assert (await gateway.hear(3)).kind == "new"
 
 
-@pytest.mark.parametrize(("typed", "command"), [("green\r", None), ("/stop\r", "stop"), ("\x03", "stop")])
+@pytest.mark.parametrize(
+    ("typed", "command"), [("green\r", None), ("/stop\r", "stop"), ("\x03", "stop"), ("\x1b", "stop")]
+)
 async def test_a_question_may_be_answered_in_words_or_ended(tmp_path: Path, typed: str, command: str | None) -> None:
     async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
         here.keys.send_text("paint\r")
@@ -437,12 +440,27 @@ async def test_alt_enter_begins_a_new_line(tmp_path: Path) -> None:
         assert (await gateway.hear()).text == "one\ntwo"
 
 
-async def test_ctrl_c_stops_what_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["\x03", "\x1b"], ids=["Ctrl-C", "Esc"])
+async def test_a_key_stops_what_runs(tmp_path: Path, key: str) -> None:
     async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, running):
         here.keys.send_text("work\r")
         await gateway.hear()
-        here.keys.send_text("\x03")
+        here.keys.send_text(key)
         assert (await gateway.hear(2)).command == "stop"
+        assert not running.done()
+
+
+async def test_esc_stops_what_runs_and_keeps_what_is_typed(tmp_path: Path) -> None:
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, running):
+        here.keys.send_text("work\r")
+        work = await gateway.hear()
+        here.keys.send_text("instead \x1b")
+        stop = await gateway.hear(2)
+        assert stop.command == "stop"
+        await gateway.mark(stop, "answered")
+        await gateway.answer(work)
+        here.keys.send_text("this\r")
+        assert (await gateway.hear(3)).text == "instead this"
         assert not running.done()
 
 
@@ -486,6 +504,77 @@ async def test_a_refusal_is_told(tmp_path: Path) -> None:
         here.keys.send_text("hello\r")
         await here.see("Not sent: the disk is full")
         await here.see("Enter: send")
+
+
+# --- files of the person ---
+
+
+async def test_files_go_with_the_next_message(tmp_path: Path) -> None:
+    report, chart = tmp_path / "annual report.pdf", tmp_path / "chart.png"
+    report.write_bytes(b"%PDF-1.4")
+    chart.write_bytes(PNG)
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
+        here.keys.send_text(f"/attach {report}\r")
+        await here.see("With the next message: annual report.pdf")
+        here.keys.send_text(f"/attach '{chart}'\r")
+        await here.see(", chart.png")
+        here.keys.send_text("/status\r")
+        assert (await gateway.hear()).files == ()
+        here.keys.send_text("compare\r")
+        message = await gateway.hear(2)
+        assert [(file.name, file.media_type, file.size) for file in message.files] == [
+            ("annual report.pdf", "application/pdf", 8),
+            ("chart.png", "image/png", len(PNG)),
+        ]
+        assert await gateway.channel.fetch(message.files[1]) == PNG
+        await here.see("> compare [annual report.pdf] [chart.png]")
+        here.keys.send_text("and now?\r")
+        assert (await gateway.hear(3)).files == ()
+
+
+async def test_a_file_may_be_sent_without_words(tmp_path: Path) -> None:
+    (tmp_path / "chart.png").write_bytes(PNG)
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
+        here.keys.send_text(f"/attach {tmp_path}/chart.png\r\r")
+        message = await gateway.hear()
+        assert (message.text, [file.name for file in message.files]) == ("", ["chart.png"])
+
+
+async def test_a_path_that_names_no_file_stays_to_be_corrected(tmp_path: Path) -> None:
+    (tmp_path / "chart.png").write_bytes(PNG)
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
+        here.keys.send_text(f"/attach {tmp_path}/chart.pn\rg\rlook\r")
+        message = await gateway.hear()
+        assert (message.text, [file.name for file in message.files]) == ("look", ["chart.png"])
+
+
+async def test_ctrl_c_takes_files_back(tmp_path: Path) -> None:
+    (tmp_path / "chart.png").write_bytes(PNG)
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, running):
+        here.keys.send_text(f"/attach {tmp_path}/chart.png\r")
+        await here.see("With the next message")
+        here.keys.send_text("\x03")
+        here.keys.send_text("hello\r")
+        assert (await gateway.hear()).files == ()
+        assert not running.done()
+
+
+async def test_the_path_of_a_file_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chart.png").write_bytes(PNG)
+    async with terminal(tmp_path) as here, talking(here.screen, Shelf()) as (gateway, _):
+        here.keys.send_text("/attach cha\t")
+        await here.see("rt.png")
+        here.keys.send_text("\rlook\r")
+        assert [file.name for file in (await gateway.hear()).files] == ["chart.png"]
+
+
+async def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "chart.png").write_bytes(PNG)
+    [file] = attached([f"{tmp_path}/chart.png"])
+    (tmp_path / "chart.png").unlink()
+    with pytest.raises(FileUnavailable, match="cannot be read: No such file"):
+        await TerminalChannel(Pipe().screen(tmp_path), Shelf()).fetch(file)
 
 
 # --- pictures ---

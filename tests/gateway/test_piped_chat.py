@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.channels.contract.rows import read_by_model
 from tests.gateway.stage import gateway
 from tests.gateway.test_cli import Desk, Ended, gone
 from tests.servers.models import Fail, ModelServer, Pause, Say
@@ -128,3 +129,23 @@ async def test_a_file_of_several_lines_is_one_message(desk: Desk, models: ModelS
     assert (chat.returncode, out, err) == (0, b"Read.\n", b"")
     (request,) = models.requests
     assert request.messages[-1].text.strip() == text.strip()
+
+
+async def test_files_go_with_a_piped_text_or_alone(desk: Desk, models: ModelServer, tmp_path: Path) -> None:
+    plan, list_ = tmp_path / "plan.txt", tmp_path / "list.txt"
+    plan.write_text("First the roof.")
+    list_.write_text("Nails.")
+    models.script(Say("I see."), Say("I see it again."))
+    async with beside(desk, models) as terminal:
+        both = await desk.call(*terminal.chat, "--file", str(plan), "--file", str(list_), typed="read these")
+        alone = await desk.call(*terminal.chat, "--file", str(plan), typed="")
+    assert (both.code, both.out, alone.code, alone.out) == (0, "I see.\n", 0, "I see it again.\n")
+    [first], [*_, second] = read_by_model(models.requests[0]), read_by_model(models.requests[1])
+    assert first.index("[Text of the file plan.txt:\nFirst the roof.") < first.index("list.txt:\nNails.")
+    assert "read these" in first
+    assert second.startswith("[Text of the file plan.txt:\nFirst the roof.")
+
+
+async def test_a_file_that_is_not_there_is_told_before_anything_is_sent(desk: Desk) -> None:
+    ended = await desk.call("chat", "--file", "none.txt", typed="read this")
+    assert (ended.code, ended.out, ended.err) == (1, "", "interject: There is no file none.txt\n")

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from channels.message import MessageStatus, Receipt
 from channels.reply import Reply
+from channels.terminal.attaching import attached
 from channels.terminal.channel import TerminalChannel
 from channels.terminal.message_tracker import MessageTracker
 from channels.terminal.parse import TypedMessage
@@ -18,7 +19,18 @@ from channels.terminal.render import Style
 from channels.terminal.screen import new_message
 from gateway.assembly.build import Built
 from gateway.media import FolderBlobs, Media
-from tests.channels.contract.home import INTERRUPTED, Feature, File, Picture, Plain, PlainPlace, Seen, Signal, Words
+from tests.channels.contract.home import (
+    INTERRUPTED,
+    Feature,
+    File,
+    Picture,
+    Plain,
+    PlainPlace,
+    Seen,
+    Signal,
+    Upload,
+    Words,
+)
 
 T = TypeVar("T")
 
@@ -113,7 +125,9 @@ class Screen:
 class TerminalPlace(PlainPlace):
     """The one conversation of a terminal; each gateway has a new screen."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        """`folder` has the person's files."""
+        self._folder = folder
         self._bell = Signal()
         self._screen: Screen | None = None
 
@@ -128,6 +142,17 @@ class TerminalPlace(PlainPlace):
 
     async def say(self, text: str, *, quoting: str | None = None, by: str = "Ann") -> str:
         typed = new_message(text)
+        self._now.type(typed)
+        return typed.id
+
+    async def send(self, *files: Upload, text: str = "") -> str:
+        paths = []
+        for file in files:
+            path = self._folder / file.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(file.data)
+            paths.append(str(path))
+        typed = new_message(text, files=attached(paths))
         self._now.type(typed)
         return typed.id
 
@@ -161,11 +186,11 @@ class TerminalPlace(PlainPlace):
 
 class TerminalHome(Plain):
     name = "terminal"
-    has: frozenset[Feature] = frozenset()
+    has: frozenset[Feature] = frozenset({"files", "album"})
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.main = TerminalPlace()
+        self.main = TerminalPlace(folder / "own files")
 
     def settings(self) -> str:
         return "[web]\nenabled = false\n"
