@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from secrets import token_hex
 from typing import Protocol, TypeVar
 
@@ -139,7 +140,7 @@ class SettingsReload:
             )
         running = self.generation.configuration
         try:
-            loaded = await asyncio.to_thread(load, self._loaded.file, self._environ, running.home)
+            loaded = await asyncio.to_thread(self._load, running.home)
             self._watcher.loaded(loaded)
             self._permanent.mask.learn(secret.get_secret_value() for secret in every_secret(loaded.settings))
             settings = in_force(running.settings, loaded.settings)
@@ -155,6 +156,13 @@ class SettingsReload:
             await generation.stack.aclose()
             raise
         return loaded, generation, tools
+
+    def _load(self, home: Path) -> Configuration:
+        loaded = load(self._loaded.file, self._environ, home)
+        if loaded.file is not None and not loaded.file.read_bytes().strip():
+            # As while an editor writes it: the defaults would close every channel.
+            raise Refused(f"{loaded.file} is empty. Write the settings into it, or restart to go on with the defaults")
+        return loaded
 
     def _require_channels(self, settings: Settings) -> None:
         others = self._channels.keys() - self.generation.platforms.keys()

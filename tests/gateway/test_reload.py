@@ -236,6 +236,21 @@ async def test_a_removed_channel_stops_what_its_people_run_and_its_replies_wait_
             await ask(ann, "main: Be brief.")
 
 
+async def test_a_file_that_is_empty_for_a_moment_changes_nothing(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    file = settings(tmp_path, models, api)
+    ann = api.private(7, "Ann")
+    async with gateway(file):
+        written = file.read_text()
+        file.write_text("\n")
+        assert f"{file} is empty." in await reload(api, REFUSED)
+        await ask(ann, "main: Be brief.")
+        file.write_text(written.replace("Be brief.", "Be kind."))
+        await reload(api)
+        await ask(ann, "main: Be kind.")
+
+
 async def test_what_a_reload_leads_to_is_tried_again_when_the_store_fails(
     tmp_path: Path,
     models: ModelServer,
