@@ -362,7 +362,7 @@ class Gateway:
             notices,
             waiting_notice_at=options.waiting_notice_at,
             messages_per_minute=options.messages_per_minute,
-            counts_in_store=store.is_shared,
+            is_shared=store.is_shared,
             debounce=options.debounce,
             observations=self._observations,
         )

@@ -13,9 +13,11 @@ MAX_SESSIONS = 5000
 
 
 class Heard:
-    """In memory: after a start, messages may have been missed everywhere."""
+    """In memory: after a start, messages may have been missed everywhere. A worker beside others (not `alone`) knows of
+    no session that it has heard all of: what is not for the bot may have been given to another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool) -> None:
+        self._alone = alone
         self._sessions: OrderedDict[str, None] = OrderedDict()
 
     def catches_up(self, message: InboundMessage) -> bool:
@@ -24,7 +26,7 @@ class Heard:
 
     def note(self, message: InboundMessage, arrival: Arrival | None) -> None:
         """The message has been accepted, or was not for the bot."""
-        if message.address.kind == "direct" or message.kind not in ("new", "command"):
+        if not self._alone or message.address.kind == "direct" or message.kind not in ("new", "command"):
             return
         session = session_key(message.address)
         if arrival is None or arrival.state == "refused":

@@ -86,12 +86,12 @@ class Receiver:
         *,
         waiting_notice_at: int,
         messages_per_minute: int | None = None,
-        counts_in_store: bool = False,
+        is_shared: bool = False,
         debounce: Mapping[str, float] = NO_DEBOUNCE,
         observations: Observations | None = None,
     ) -> None:
         """People are told when `waiting_notice_at` messages are queued, and when they send more than
-        `messages_per_minute`, which are refused; `counts_in_store`: other workers take messages of theirs too.
+        `messages_per_minute`, which are refused; `is_shared`: other workers take messages of theirs too.
         `debounce` are the seconds without another message after which an idle conversation is answered, by channel."""
         self._store = store
         self._bus = bus
@@ -107,9 +107,9 @@ class Receiver:
         self._notices = notices
         self.waiting_notice_at = waiting_notice_at
         self.rate = MessageRate(messages_per_minute)
-        self._counts_in_store = counts_in_store
+        self._is_shared = is_shared
         self._acts = Acts()
-        self._heard = Heard()
+        self._heard = Heard(alone=not is_shared)
         self._hook_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._reviews: set[asyncio.Future[None]] = set()
         self._tasks = BackgroundTasks("receiver: handling a message failed; it is resumed at the next start")
@@ -193,7 +193,7 @@ class Receiver:
         if access is not Access.ADMITTED or _is_unlimited(message) or limit is None:
             return await self._review(message, access, options)
         reason = OVER_LIMIT.format(limit=limit)
-        if self._counts_in_store:
+        if self._is_shared:
             options = replace(options, limit=records.MessageLimit(limit, reason))
         if not self.rate.take(message):
             # Nobody has to review it.

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent.models.scripted import ScriptedModel
 from channels.address import Address, Sender
+from channels.memory import MemoryChannel
+from channels.message import ThreadRoot
+from gateway.inbound.access import ChannelAccess
 from gateway.store.records import DeletionRequest
-from tests.cluster.pair import known, two_gateways
+from tests.cluster.pair import Worker, known, two_gateways
 from tests.cluster.sites import two_sites
 from tests.gateway.play import ANN, inbound
 from tests.gateway.stage import write_settings
@@ -23,6 +27,18 @@ BOB = Sender("8", "Bob")
 ROOM = Address("memory", "me", "room", kind="group")
 SOON = 3.0
 """Seconds: less than until workers look without being told."""
+
+
+class Room(MemoryChannel):
+    """A platform that can be asked what was written in its room; both workers are given the same one."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    async def talk(self, address: Address, *, after: str | None, before: str) -> tuple[ThreadRoot, ...]:
+        between = self._said[0 if after is None else self._said.index(after) + 1 : self._said.index(before)]
+        return tuple(ThreadRoot("Bob", text, author=BOB) for text in between)
 
 
 async def test_what_one_worker_deletes_of_a_conversation_another_one_shows_to_no_model(tmp_path: Path) -> None:
@@ -61,3 +77,27 @@ async def test_all_workers_know_at_once_that_a_chat_has_another_id(
                 if "my color is blue" in str(models.requests[-1]):
                     break
                 assert asyncio.get_running_loop().time() < until
+
+
+async def test_what_people_write_to_each_other_is_told_with_the_next_question_whichever_worker_hears_it(
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+
+    async def say(worker: Worker, text: str, *, to_bot: bool) -> None:
+        said.append(text)
+        message = inbound(text, by=ANN if to_bot else BOB, address=ROOM, addressed=to_bot)
+        await worker.gateway.deliver(replace(message, message_id=text, has_talk=to_bot))
+
+    models = ScriptedModel("Hello.", "It is 42."), ScriptedModel()
+    channels, admitted = (Room(said), Room(said)), {"memory": ChannelAccess(frozenset({"*"}))}
+    async with two_gateways(tmp_path, *models, channels=channels, policies=admitted) as (a, b):
+        await say(a, "@bot hello", to_bot=True)
+        await a.reply("Hello.")
+        # The platform gives each message to one of the workers.
+        await say(b, "the code is 42", to_bot=False)
+        await say(a, "@bot which code?", to_bot=True)
+        await a.reply("It is 42.")
+    first, second = map(str, a.model.requests)
+    assert "the code is 42" not in first
+    assert second.count("the code is 42") == 1
