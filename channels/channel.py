@@ -360,6 +360,6 @@ class GroupDirectory(Protocol):
         """From now on the authors of messages have those of these groups (ids in lower case) that they are in, as
         `Sender.groups`. Ids of people are ignored."""
 
-    async def find_person(self, id: str) -> Sender | None:
-        """The person with the groups that they are in now; None if the platform does not know them. Raises
-        `Unreachable` if the platform does not say."""
+    async def find_person(self, known: Sender) -> Sender | None:
+        """The person, of whom this was known, with the groups that they are in now; None if the platform does not know
+        them. Raises `Unreachable` if the platform does not say."""

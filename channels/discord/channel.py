@@ -332,8 +332,8 @@ class DiscordChannel:
     def watch_groups(self, ids: Collection[str]) -> None:
         self._roles.watch(ids)
 
-    async def find_person(self, id: str) -> Sender | None:
-        return await self._roles.person(id)
+    async def find_person(self, known: Sender) -> Sender:
+        return await self._roles.person(known)
 
     async def is_member(self, address: Address, person: str) -> bool:
         with discord_errors():

@@ -95,17 +95,18 @@ class MemberRoles:
             return sender
         return replace(sender, groups=await self.of(sender.id))
 
-    async def person(self, user: str) -> Sender | None:
-        """Somebody who is in a server of the bot, with their roles now. Without watched roles nobody is asked for."""
+    async def person(self, known: Sender) -> Sender:
+        """The person with their roles now: none, if they are in no server of the bot any more, like somebody who writes
+        to it directly. Without watched roles nobody is asked for."""
         if not self._watched:
-            return None
-        found = None
+            return replace(known, groups=frozenset())
+        found, user = known, known.id
         await self._load_guilds()
         for guild in self._guilds:
             data = await self._call(_member_route(guild, user))
             self._keep(guild, user, data or {})
             found = found if data is None else member(data)
-        return None if found is None else replace(found, groups=await self.of(user))
+        return replace(found, groups=await self.of(user))
 
     def _relevant(self) -> list[str]:
         """The servers that have watched roles."""

@@ -290,14 +290,14 @@ class SlackChannel:
     def watch_groups(self, ids: Collection[str]) -> None:
         self._groups.watch(ids)
 
-    async def find_person(self, id: str) -> Sender | None:
+    async def find_person(self, known: Sender) -> Sender | None:
         await self._identified.wait()
         try:
-            await self._names.author(id)
+            await self._names.author(known.id)
             await self._groups.refresh()
         except (AuthorUnknown, GroupsUnknown) as error:
             raise Unreachable(str(error)) from error
-        return self._groups.added_to(await self._names.get([id])).get(id)
+        return self._groups.added_to(await self._names.get([known.id])).get(known.id)
 
     async def is_member(self, address: Address, person: str) -> bool:
         """https://docs.slack.dev/reference/methods/conversations.members: of a channel that the bot is not in any more,

@@ -172,7 +172,7 @@ class Logins:
         known = self._people.get((channel, sender.id))
         if known is None or time.monotonic() - known[0] > GROUPS_AGE:
             try:
-                found = await directory.find_person(sender.id)
+                found = await directory.find_person(sender)
             except ChannelError:
                 return replace(sender, membership="outsider")
             known = (time.monotonic(), found or replace(sender, membership="outsider"))

@@ -70,7 +70,7 @@ class RoleChanges:
     async def _check(self, channel: Channel | None, people: Sequence[ActivePerson]) -> None:
         for person in people:
             try:
-                found = await channel.find_person(person.sender.id) if isinstance(channel, GroupDirectory) else None
+                found = await channel.find_person(person.sender) if isinstance(channel, GroupDirectory) else None
             except ChannelError as error:
                 log.info("%s: the groups of %s are not known now: %s", person.channel, person.sender.id, error)
                 continue

@@ -114,7 +114,7 @@ class ScheduledMessages:
         channel = self._channels.get(schedule.address.channel)
         if not isinstance(channel, GroupDirectory) or schedule.owner.id.startswith(SENDER):
             return schedule.owner
-        found = await channel.find_person(schedule.owner.id)
+        found = await channel.find_person(schedule.owner)
         return replace(found or replace(schedule.owner, membership="outsider"), level=schedule.owner.level)
 
 

@@ -17,6 +17,7 @@ from channels.address import Sender
 from gateway.store.records import DeletionRequest
 from gateway.store.schema import login_links, web_sessions
 from tests.api.conftest import Api, control_api
+from tests.servers.discord import Discord
 from tests.servers.models import ModelServer, Say
 from tests.servers.slack import Person, Slack
 from tests.servers.telegram import BotApi, Chat
@@ -316,3 +317,20 @@ async def test_a_guest_stays_one_when_the_platform_does_not_say_who_they_are(
     async with control_api(tmp_path, api, models, more=more, web=WEB) as control, control.using(secret) as browser:
         session = await browser.get("/session")
     assert (session.status_code, session.json().get("scope")) == (200, "read")
+
+
+async def test_a_person_of_discord_whom_everybody_admits_signs_in(
+    tmp_path: Path, models: ModelServer, api: BotApi, discord: Discord
+) -> None:
+    urls = f'api_url = "{discord.api_url}"\ngateway_url = "{discord.gateway_url}"'
+    more = f'[channels.discord]\ntoken = "{discord.token}"\n{urls}\nallow = ["*"]\n'
+    async with control_api(tmp_path, api, models, more=more, web=WEB) as control:
+        await discord.connected()
+        ann = discord.direct()
+        await ann.say("/login")
+        shown = await ann.hear("/sign-in#")
+        code = re.search(r"/sign-in#([\w-]+)", shown.content)
+        assert code is not None
+        async with browser(control, code[1]) as client:
+            session = (await client.get("/api/v1/session")).json()
+    assert session["scope"] == "chat"

@@ -13,7 +13,7 @@ from gateway.sessions import session_key
 from tests.channels.test_telegram_channel import png
 from tests.gateway.stage import gateway
 from tests.servers.discord import BOB, Discord, Person, Upload
-from tests.servers.models import Gate, ModelServer, Request, Say
+from tests.servers.models import Call, Gate, ModelServer, Request, Say
 
 SETTINGS = """\
 [agent]
@@ -184,3 +184,22 @@ async def test_a_forward_and_the_comment_that_calls_the_bot_are_read_together(
         await room.hear("A typo.")
     assert "NameError: prnt" in told(models.requests[-1])
     assert "what is this?" in told(models.requests[-1])
+
+
+async def test_a_scheduled_task_of_somebody_whom_everybody_admits_is_done(
+    file: Path, discord: Discord, models: ModelServer
+) -> None:
+    def answer(request: Request) -> Say | Call:
+        if "is due now" in told(request):
+            return Say("Your tea!")
+        if request.messages[-1].role == "tool":
+            return Say("Scheduled.")
+        return Call("schedule", {"action": "add", "task": "Tell me to drink tea.", "in_minutes": 0.001})
+
+    models.respond(answer)
+    async with gateway(file):
+        await discord.connected()
+        ann = discord.direct()
+        await ann.say("remind me of the tea")
+        await ann.hear("Scheduled.")
+        await ann.hear("Your tea!")
