@@ -68,7 +68,8 @@ class File(_Part):
 
 class PersonMessage(_Part):
     """A person's message. `id` rises in order of arrival, `message_id` is the platform's. `run` is the run that answers
-    it, if it gets an answer of its own. `turn` is the turn that read it, at `step`."""
+    it, if it gets an answer of its own. `turn` is the turn that read it, at `step`. `schedule`: the person has not
+    written it now, it is their scheduled task with this id, which was due."""
 
     kind: Literal["message"] = "message"
     id: int
@@ -81,6 +82,7 @@ class PersonMessage(_Part):
     run: str | None
     turn: str | None
     step: int | None
+    schedule: str | None
     sent_at: datetime
 
 

@@ -62,6 +62,7 @@ def message_item(message: watching.WatchedMessage, state: MessageState | None = 
         run=message.run,
         turn=message.turn if is_read else None,
         step=message.step if is_read else None,
+        schedule=message.schedule,
         sent_at=message.sent_at,
     )
 

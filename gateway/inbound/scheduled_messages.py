@@ -125,7 +125,7 @@ def _message(schedule: Schedule, owner: Sender, now: datetime) -> InboundMessage
     if task.timing.cron:
         note += REPEATED_NOTE.format(cron=task.timing.cron, handle=task.handle)
     return InboundMessage(
-        f"schedule:{schedule.id}:{int(task.due.timestamp())}",
+        schedule.event_id,
         schedule.address,
         owner,
         now,

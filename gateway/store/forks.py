@@ -17,6 +17,7 @@ from gateway.sessions import session_key
 from gateway.store import upsert
 from gateway.store.encoding import address_to_json
 from gateway.store.records import ModelChoice
+from gateway.store.schedules import schedule_of
 from gateway.store.schema import AnyRow, inbox, is_ended, is_turn, media_uses, sessions, turn_log, turns
 from gateway.store.sessions import current_generation
 
@@ -173,7 +174,7 @@ def _copy_rows(connection: Connection, wanted: Fork, found: Sequence[AnyRow]) ->
     made = select(turns.c.id, turns.c.number).where(turns.c.session == session)
     new_numbers: dict[str, int] = dict(connection.execute(made).all())
     read = connection.execute(_messages, {"ids": list(ids)}).all()
-    events = {row.id: f"{COPIED}{uuid4().hex}" for row in read}
+    events = {row.id: _copied_event(row.event_id) for row in read}
     if read:
         connection.execute(insert(inbox), [_message_values(row, ids, events) | own for row in read])
     stored = select(inbox.c.event_id, inbox.c.id).where(inbox.c.session == session)
@@ -201,6 +202,12 @@ def _turn_values(turn: AnyRow, ids: Mapping[str, str]) -> dict[str, Any]:
     }
     del values["number"]
     return values
+
+
+def _copied_event(event_id: str) -> str:
+    """A new event; a copy of a scheduled task's message says so, too."""
+    schedule = schedule_of(event_id)
+    return f"{COPIED}{uuid4().hex}{'' if schedule is None else f':schedule:{schedule}'}"
 
 
 def _message_values(row: AnyRow, ids: Mapping[str, str], events: Mapping[int, str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,9 @@ from gateway.store.upsert import insert
 
 MAX_TASKS = 20
 """Scheduled tasks of one conversation."""
+
+_EVENT = re.compile(r"(?:fork/[0-9a-f]{32}:)?schedule:([0-9a-f]{8})(?::[0-9]+)?")
+"""The ids of events of scheduled messages, and of their copies."""
 
 _insert = (
     insert(schedules)
@@ -57,6 +61,17 @@ class Schedule:
     @property
     def id(self) -> str:
         return self.task.handle
+
+    @property
+    def event_id(self) -> str:
+        """That of its message at its next time: a second one is not taken."""
+        return f"schedule:{self.id}:{int(self.task.due.timestamp())}"
+
+
+def schedule_of(event_id: str) -> str | None:
+    """The id of the scheduled task whose message this is; None for what somebody has sent."""
+    found = _EVENT.fullmatch(event_id)
+    return None if found is None else found[1]
 
 
 def add(

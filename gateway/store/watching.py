@@ -15,13 +15,15 @@ from channels.message import MessageState
 from gateway.store.encoding import address_from_json, attachments_from_json
 from gateway.store.reading import HIDDEN_COMMANDS, as_written, is_listed
 from gateway.store.records import RowState
+from gateway.store.schedules import schedule_of
 from gateway.store.schema import AnyRow, inbox, is_command, sessions, turns
 from gateway.store.sessions import current_generation
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedMessage:
-    """A person's message. `turn` read it at `step`, or, for a command (`is_command`), is its answer."""
+    """A person's message. `turn` read it at `step`, or, for a command (`is_command`), is its answer. `schedule` is the
+    id of the scheduled task that was due."""
 
     id: int
     session: str
@@ -35,6 +37,7 @@ class WatchedMessage:
     turn: str | None
     step: int | None
     is_command: bool
+    schedule: str | None
     sent_at: datetime
 
 
@@ -117,6 +120,7 @@ def _message_from(row: AnyRow) -> WatchedMessage:
         turn=row.turn,
         step=row.step,
         is_command=row.kind == "command",
+        schedule=schedule_of(row.event_id),
         sent_at=row.sent_at,
     )
 

@@ -47,10 +47,20 @@ async def test_at_its_time_the_task_is_a_message_in_its_conversation(
     )
     async with control_api(tmp_path, api, models) as control:
         soon = {"client_id": "soon-number-1", "task": "Check the build.", "in_minutes": 0.001}
-        assert (await control.client.post(f"{HERE}/schedules", json=soon)).status_code == 201
+        made = (await control.client.post(f"{HERE}/schedules", json=soon)).json()
         texts = await until_read(control.client, "The build is green.")
         assert (await control.client.get("/schedules")).json() == {"schedules": []}
+        await send(control.client, "thanks", client_id="thanks-01")
+        forked = (await control.client.post(f"{HERE}/fork", json={})).json()
+        for conversation in (HERE, f"/conversations/{forked['id']}"):
+            assert await who_asked(control.client, conversation) == {"Check the build.": made["id"], "thanks": None}
     assert "Check the build." in texts
+
+
+async def who_asked(client: httpx.AsyncClient, conversation: str) -> dict[str, str | None]:
+    """The scheduled task that each message is."""
+    items = (await client.get(f"{conversation}/history")).json()["items"]
+    return {item["text"]: item["schedule"] for item in items if item["kind"] == "message"}
 
 
 async def until_read(client: httpx.AsyncClient, words: str) -> str:

@@ -15,6 +15,7 @@ from playwright.async_api import Browser, Page, Route, expect
 from channels.address import Address, Sender
 from channels.message import InboundMessage
 from channels.reply import CallSegment, MediaSegment, QuestionSegment, TextSegment
+from channels.web.parse import OWNER
 from tests.channels.web_gateway import TOKEN, Gateway, Served, png, served
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
@@ -299,6 +300,19 @@ async def test_a_message_of_somebody_else_says_whose_it_is(me: Visit):
     await me.gateway.mark("c1", number, "answered", 1)
     await me.gateway.mark("c1", number + 1, "read", 2)
     await expect(me.find("message-state")).to_have_text(["Answered", "Read during step 2"])
+
+
+async def test_a_scheduled_task_says_that_nobody_has_written_it_now(me: Visit):
+    await me.write("Remind me of the tea")
+    here, now = Address("web", "local", "c1"), datetime.now(UTC)
+    events = {"schedule:ab12cd34:1796000000": OWNER, "schedule:0f0f0f0f:1796000060": Sender("7", "Ann")}
+    for event, sender in events.items():
+        await me.gateway.deliver(InboundMessage(event, here, sender, now, text="Tea!"))
+    await expect(me.find("scheduled")).to_have_text(["Scheduled task ab12cd34", "Scheduled task 0f0f0f0f"])
+    await expect(me.find("message").first.locator('[data-testid="scheduled"]')).to_have_count(0)
+    await expect(me.find("sender")).to_have_text(["Ann"])
+    await me.page.reload()
+    await expect(me.find("scheduled")).to_have_count(2)
 
 
 async def test_tool_calls_are_folded_lines_with_their_state(me: Visit):

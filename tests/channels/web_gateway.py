@@ -43,6 +43,7 @@ from gateway.api.messages import Sent
 from gateway.api.problems import Problem, answer_problems
 from gateway.api.session import Session
 from gateway.api.streams import EventStream
+from gateway.store.schedules import schedule_of
 from gateway.web.connections import App
 from gateway.web.http_server import mounted
 
@@ -106,6 +107,7 @@ class Gateway:
             run=None,
             turn=None,
             step=None,
+            schedule=schedule_of(message.event_id),
             sent_at=datetime.now(UTC),
         )
 

@@ -105,6 +105,17 @@ async def test_scheduled_tasks_are_shown_and_cancelled(operator: Operator) -> No
     assert (await operator.control.client.get("/schedules")).json() == {"schedules": []}
 
 
+async def test_a_message_of_a_scheduled_task_says_so(operator: Operator) -> None:
+    soon = {"client_id": "soon-number-1", "task": "Check the build.", "in_minutes": 0.001}
+    made = await operator.control.client.post("/conversations/web:local:one/schedules", json=soon)
+    await operator.models.until(1)
+    await operator.sign_in(operator.control.token)
+    await operator.find("who").wait_for()
+    await operator.page.goto(f"{operator.control.url}/admin#conversation/web%3Alocal%3Aone")
+    transcript = operator.find("transcript")
+    await expect(transcript).to_contain_text(f"scheduled task {made.json()['id']}", timeout=SLOWLY)
+
+
 async def test_a_running_turn_is_steered_and_stopped(operator: Operator) -> None:
     await operator.sign_in(operator.control.token)
     ann = operator.telegram.private(7, "Ann")

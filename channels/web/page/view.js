@@ -196,6 +196,7 @@ function bubble(key, message, attachments) {
       const own = !message.sender || message.sender.id === shown.person;
       const node = box("article", own ? "message" : "message theirs", { testid: "message", message: key });
       if (!own) node.append(words("p", "sender", message.sender.name, { testid: "sender" }));
+      if (message.schedule) node.append(scheduled(message.schedule));
       const text = box("div", "body");
       node.append(text, box("div", "attachments"), words("p", "state", "", { testid: "message-state" }));
       if (message.text) text.append(...longText(message.text));
@@ -210,6 +211,12 @@ function bubble(key, message, attachments) {
       showState(node, message);
     },
   };
+}
+
+function scheduled(task) {
+  const label = box("p", "scheduled", { testid: "scheduled" });
+  label.append(icon("waiting"), words("span", "", `Scheduled task ${task}`));
+  return label;
 }
 
 function longText(text) {

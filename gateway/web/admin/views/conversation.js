@@ -69,7 +69,7 @@ function message(each) {
   return h(
     "article",
     { class: "said" },
-    h("p", { class: "by" }, h("strong", {}, each.sender.name || each.sender.id), " ", moment(each.sent_at)),
+    h("p", { class: "by" }, h("strong", {}, each.sender.name || each.sender.id), " ", moment(each.sent_at), each.schedule && [" ", badge(`scheduled task ${each.schedule}`)]),
     h("p", { class: "words" }, each.text),
     each.files.map(file),
     state && h("p", {}, badge(state, each.state === "waiting" ? "" : "warn"), " ", h("span", { class: "soft" }, each.reason)),
