@@ -135,6 +135,11 @@ _elsewhere = (
     .order_by(turns.c.number)
     .limit(MAX_TURNS)
 )
+_running_beside = (
+    select(func.count())
+    .select_from(turns.join(sessions, sessions.c.key == turns.c.session))
+    .where(is_turn, is_running, ~turns.c.parked, sessions.c.parent.is_(None), sessions.c.key != bindparam("but"))
+)
 _inbox = select(func.count(), func.count(func.distinct(inbox.c.session)), func.min(inbox.c.received_at)).where(
     is_waiting
 )
@@ -187,6 +192,11 @@ def parked_turns(connection: Connection) -> tuple[OpenTurn, ...]:
 def running_elsewhere(connection: Connection, worker: str) -> tuple[Turn, ...]:
     """The turns that run and that this worker does not run, the oldest `MAX_TURNS`."""
     return turns_by_id(connection, list(connection.execute(_elsewhere, {"own": worker}).scalars()))
+
+
+def count_running_beside(connection: Connection, session: str) -> int:
+    """How many turns of other conversations run, in any worker."""
+    return int(connection.execute(_running_beside, {"but": session}).scalar_one())
 
 
 def queues(connection: Connection) -> tuple[Queue, ...]:

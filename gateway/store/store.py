@@ -332,6 +332,7 @@ class Store:
     traced = reads(traces.traced)
     parked_turns = reads(overview.parked_turns)
     running_elsewhere = writes_as_worker(overview.running_elsewhere, apart("workers"))
+    count_running_beside = reads(overview.count_running_beside)
     queues = reads(overview.queues)
     places = reads(overview.places)
     accounts = reads(overview.accounts)

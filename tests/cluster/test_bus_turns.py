@@ -99,6 +99,17 @@ async def test_a_late_wake_of_a_message_that_was_read_already_interrupts_nothing
         assert len(b.model.requests) == 1
 
 
+async def test_the_tasks_that_another_worker_runs_are_counted_in_the_status(tmp_path: Path) -> None:
+    never = asyncio.Event()
+    elsewhere = replace(PLACE, chat="other")
+    async with two_gateways(tmp_path, ScriptedModel(["Well", never]), ScriptedModel()) as (a, b):
+        await a.say("a long story")
+        await a.reply("Well", done=False)
+        await b.gateway.deliver(inbound("/status", address=elsewhere))
+        shown = await b.reply("No task is running.")
+        assert "Running tasks in other conversations: 1." in plain_text(shown)
+
+
 @pytest.mark.parametrize("command", ["/stop", "/new"])
 async def test_a_command_at_one_worker_stops_the_turn_of_another_one(tmp_path: Path, command: str) -> None:
     never = asyncio.Event()
