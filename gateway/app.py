@@ -213,6 +213,7 @@ class Gateway:
         self.bus = bus or LocalBus()
         self.media = media
         self._lease = lease
+        self._may_send = always if lease is None else lease.is_current
         self._draining = asyncio.Event()
         self.is_receiving = False
         self.keys = ApiKeys(store)
@@ -247,7 +248,7 @@ class Gateway:
             whole=options.unstreamed,
             limits=options.delivery,
             observations=self._observations,
-            may_send=always if lease is None else lease.is_current,
+            may_send=self._may_send,
             is_next=None if lease is None else store.is_next,
         )
         notices = Notices(store, self.delivery, self.bus.publish)
@@ -506,7 +507,7 @@ class Gateway:
             await self._menus.load()
             group.create_task(self._listeners.run(self._receive, lambda: self._menus.commands))
             group.create_task(supervised(self._menus.follow))
-            group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats))
+            group.create_task(show_typing(self.bus, self.dispatcher, self.channels, self._moved_chats, self._may_send))
             group.create_task(supervised(partial(keep_deadlines, self.store, self.bus)))
             group.create_task(supervised(partial(obey_stop_requests, self.store, self.dispatcher, self.background)))
             group.create_task(supervised(self._follow_configuration))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from channels.address import Address
 from channels.channel import Channel
@@ -26,8 +26,14 @@ MAX_PER_TICK = 8
 """Typing counts against a platform's limits (Telegram's are 30 a second for a bot), and answers go first."""
 
 
-async def show_typing(bus: Bus, dispatcher: Dispatcher, channels: Mapping[str, Channel], chats: MovedChats) -> None:
-    """Runs until cancelled; idle while no turn runs."""
+async def show_typing(
+    bus: Bus,
+    dispatcher: Dispatcher,
+    channels: Mapping[str, Channel],
+    chats: MovedChats,
+    may_send: Callable[[], bool],
+) -> None:
+    """Runs until cancelled; idle while no turn runs. While `may_send` is false, nothing is shown."""
     shown: dict[str, float] = {}
     async with bus.subscribe(None, TurnStarted) as started:
         while True:
@@ -35,6 +41,8 @@ async def show_typing(bus: Bus, dispatcher: Dispatcher, channels: Mapping[str, C
                 await started.changed()
             await asyncio.sleep(TICK)
             now = time.monotonic()
+            if not may_send():
+                continue
             due = [active for active in dispatcher.running() if _is_due(active, shown, now)][:MAX_PER_TICK]
             shown = {each.session: shown[each.session] for each in dispatcher.running() if each.session in shown}
             shown.update({active.session: now for active in due})

@@ -3,6 +3,7 @@ people notice nothing."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ from typing import Any, Protocol
 
 import pytest
 
+from gateway.turns.typing import REPEAT
 from tests.cluster.fleet import fleet
 from tests.cluster.homes import sending_again
 from tests.cluster.test_day import settled
 from tests.servers.discord import Discord
-from tests.servers.models import ModelServer, Request, Say
+from tests.servers.models import ModelServer, Request, Say, Silence
 from tests.servers.slack import Slack
 from tests.servers.telegram import BotApi
 
@@ -141,3 +143,25 @@ async def test_a_conversation_goes_on_whatever_happens_to_the_worker_that_listen
             await asks("five")
             platform.check()
         assert chat.texts == [f"You said {word}." for word in ("one", "two", "three", "four", "five")]
+
+
+async def test_a_worker_that_was_stopped_types_in_no_chat_when_it_wakes(tmp_path: Path) -> None:
+    async with BotApi() as api, ModelServer() as models:
+        models.script(Silence(), Say("Done."))
+        file, chat = tmp_path / "interject.toml", api.private()
+        channel = f'[channels.telegram]\ntoken = "{api.token}"\napi_url = "{api.url}"'
+        file.write_text(SETTINGS.format(folder=tmp_path, models=models.openai_url, channel=channel))
+        async with fleet(file, "a", "b") as workers:
+            await api.until(lambda api: api.polls)
+            await chat.say("hi")
+            await chat.until(lambda chat: chat.actions)
+            stopped = workers.processes[workers.holder("telegram:")]
+            stopped.stop()
+            await chat.hear("Done.")
+            await settled(workers)
+            # Until it would show it again.
+            await asyncio.sleep(REPEAT)
+            shown = len(chat.actions)
+            stopped.resume()
+            await workers.alive(stopped.name)
+    assert len(chat.actions) == shown
