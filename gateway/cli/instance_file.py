@@ -26,6 +26,12 @@ def published(home: Path, link: str | None) -> Iterator[None]:
             file.unlink(missing_ok=True)
 
 
+def published_process(home: Path) -> int | None:
+    """The process of the gateway that started last and has a web server; None if there is none. It may have died."""
+    pid = _read(home / _FILE).get("pid")
+    return pid if isinstance(pid, int) else None
+
+
 def published_link(home: Path) -> str | None:
     """The link of the gateway that started last. It may have died without removing the file: check that it answers."""
     link = _read(home / _FILE).get("link")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,15 +10,24 @@ from urllib.parse import urlsplit
 import httpx
 
 from config.load import Configuration
-from gateway.cli.instance_file import published_link
+from gateway.cli.instance_file import published_link, published_process
 from gateway.cli.web_token import current_token
 from gateway.store.errors import StoreError
+from gateway.store.read_only import Holder
 
 TIMEOUT = 5.0
 """Seconds in which the gateway must answer."""
 
 Trouble = str
 """Why a channel does not work at the moment; "" if it does."""
+
+
+def running_here(home: Path, running: Iterable[Holder]) -> Holder | None:
+    """That of the gateways which has this data directory; None if none has, or if it has no web server."""
+    pid = published_process(home)
+    if pid is None:
+        return None
+    return next((each for each in running if not each.host or (each.is_here and each.pid == pid)), None)
 
 
 def published_address(home: Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from config.load import Configuration
 from gateway.cli import VERSION
 from gateway.cli.output import age, json_line, size, table, write_lines
-from gateway.cli.running import Trouble, channel_troubles, published_address
+from gateway.cli.running import Trouble, channel_troubles, published_address, running_here
 from gateway.cli.usage import totals_json
 from gateway.outbound.wording import dollars, plain, plain_person
 from gateway.store.errors import StoreError
@@ -39,11 +39,12 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """`running`: the gateways, the oldest first; None: the database, which knows them, cannot be asked. `troubles` is
-    by channel, "" for one that works; None: nobody can say. `overview` None: the database cannot be read, for the
-    reason `problem`."""
+    """`running`: the gateways, the oldest first; None: the database, which knows them, cannot be asked. `here` is that
+    of this data directory, with its `address`. `troubles` is by channel, "" for one that works; None: nobody can say.
+    `overview` None: the database cannot be read, for the reason `problem`."""
 
     running: tuple[Holder, ...] | None
+    here: Holder | None
     address: str
     troubles: Mapping[str, Trouble] | None
     overview: Overview | None
@@ -73,9 +74,10 @@ def find_status(configuration: Configuration) -> Status:
             on_server = database_size(connection) if store.file is None else None
     except StoreError as error:
         problem = str(error)
-    address = published_address(configuration.home) if any(each.is_here for each in running or ()) else ""
+    here = running_here(configuration.home, running or ())
+    address = published_address(configuration.home) if here else ""
     troubles = channel_troubles(configuration, address) if address else None
-    return Status(running, address, troubles, found, problem, _disk(configuration, on_server))
+    return Status(running, here, address, troubles, found, problem, _disk(configuration, on_server))
 
 
 def _disk(configuration: Configuration, on_server: int | None) -> Disk | None:
@@ -103,7 +105,7 @@ def _bytes(file: Path) -> int:
 
 def _json(configuration: Configuration, status: Status) -> dict[str, Any]:
     running, disk = status.running or (), status.disk
-    first = next(iter(running), None)
+    first = status.here or next(iter(running), None)
     fields: dict[str, Any] = {
         "version": VERSION,
         "running": None if status.running is None else first is not None,
@@ -191,11 +193,12 @@ def _gateway(status: Status) -> str:
         return "nobody can say whether it runs: the database knows that"
     if not status.running:
         return f"not running (version {VERSION}); `interject run` starts it"
-    first, *others = status.running
+    first = status.here or status.running[0]
     where = f", {status.address}" if status.address else ""
     host = f" on {plain(first.host)}" if first.host else ""
     pid = "" if first.pid is None else f", process {first.pid}{host}"
-    more = f"; and {len(others)} more (`interject workers` lists them)" if others else ""
+    others = len(status.running) - 1
+    more = f"; and {others} more (`interject workers` lists them)" if others else ""
     return f"running for {age(first.since)}, since {first.since:%Y-%m-%d %H:%M:%S} UTC{pid}{where}{more}"
 
 

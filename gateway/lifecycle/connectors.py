@@ -270,7 +270,7 @@ def while_held(deliver: Deliver, lease: Lease) -> Deliver:
 
     async def deliver_as_holder(message: InboundMessage) -> Receipt | None:
         if not lease.is_held():
-            raise NotStored("another worker listens on this channel now")
+            raise NotStored("this worker's turn to listen is over, or the database cannot be asked whether it is")
         return await deliver(message)
 
     return deliver_as_holder

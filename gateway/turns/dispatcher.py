@@ -161,7 +161,8 @@ class Dispatcher:
         if self.hands_over and self.grace:
             self._leave_turns()
         if running and self.grace:
-            log.info("waiting up to %g s for running turns to end; the others resume at the next start", self.grace)
+            rest = "go on at other workers" if self.hands_over else "resume at the next start"
+            log.info("waiting up to %g s for running turns to end; the others %s", self.grace, rest)
             self._announce_shutdown()
             await asyncio.wait(running, timeout=self.grace)
             await self._delivery.settle(FINAL_DELIVERY_TIMEOUT)

@@ -213,7 +213,7 @@ async def test_a_holder_that_others_take_for_dead_stores_nothing_and_another_one
         # It was stopped for longer than its lease, and does not know yet that it is buried.
         first.is_alive = False
         await platform.say("two")
-        await told(caplog, "another worker listens on this channel now")
+        await told(caplog, "this worker's turn to listen is over")
         count = platform.begun()
         await second.store.bury([first.store.worker], expired=False)
         await platform.listened_to(count)

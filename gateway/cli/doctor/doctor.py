@@ -13,7 +13,7 @@ from gateway.cli.doctor.finding import SIGNS, Finding, Level
 from gateway.cli.doctor.machine import check_machine
 from gateway.cli.doctor.settings import check_settings
 from gateway.cli.output import json_line, write_lines
-from gateway.cli.running import channel_troubles, published_address
+from gateway.cli.running import channel_troubles, published_address, running_here
 from gateway.outbound.wording import plain
 from gateway.store.errors import StoreError
 from gateway.store.read_only import Holder, holders
@@ -36,7 +36,9 @@ def _findings(configuration: Configuration) -> Iterator[Finding]:
     yield from check_settings(configuration)
     running = _holders(configuration)
     yield from check_database(configuration, running)
-    is_here = any(each.is_here for each in running)
+    # One without a web server cannot be told from others on this machine; nor does it need a port.
+    has_web = configuration.settings.web.enabled
+    is_here = running_here(configuration.home, running) is not None if has_web else any(e.is_here for e in running)
     if is_here:
         yield from _channels(configuration)
     yield from check_machine(configuration, is_running=is_here)

@@ -1,0 +1,118 @@
+"""What an operator sees of several workers: by the commands, and in the logs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.lifecycle import supervision
+from gateway.store.errors import StoreUnreachable
+from tests.cluster.fleet import Fleet, fleet
+from tests.engines import engines
+
+pytestmark = pytest.mark.engines("postgresql")
+
+SETTINGS = "[web]\nport = 0\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "interject.toml"
+    file.write_text(SETTINGS)
+    return file
+
+
+async def call(workers: Fleet, name: str, command: str) -> Any:
+    """What the command prints as JSON, a value a line, with the home folder of this worker."""
+    home = workers.settings.parent / name
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "interject", command, "--json", "--config", workers.settings),
+        env={**os.environ, "INTERJECT_HOME": str(home), "INTERJECT_STORE__URL": workers.url},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await process.communicate()
+    return [json.loads(line) for line in printed.decode().splitlines()]
+
+
+def published(workers: Fleet, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((workers.settings.parent / name / "gateway.json").read_text())
+    return found
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - it happens in another process
+            await asyncio.sleep(0.05)
+
+
+async def ready(workers: Fleet, name: str) -> None:
+    """Returns when a load balancer would take it."""
+    await until((workers.settings.parent / name / "gateway.json").exists)
+    address = published(workers, name)["link"].partition("/?")[0]
+    async with asyncio.timeout(60), httpx.AsyncClient(base_url=address, trust_env=False) as client:
+        while not (await client.get("/readyz")).is_success:  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(0.05)
+
+
+async def test_status_is_about_the_gateway_of_this_data_directory(settings: Path) -> None:
+    names = ("one", "two")
+    async with fleet(settings, *names) as workers:
+        for name in names:
+            await workers.alive(name)
+            await until((settings.parent / name / "gateway.json").exists)
+        for name in names:
+            [status] = await call(workers, name, "status")
+            there = published(workers, name)
+            assert status["pid"] == workers.processes[name].running.pid == there["pid"]
+            assert there["link"].startswith(status["address"])
+            assert len(status["gateways"]) == 2
+        await workers.kill("one")
+        [status] = await call(workers, "one", "status")
+        assert (status["pid"], status["address"]) == (workers.processes["two"].running.pid, None)
+        # Its own gateway does not run: nobody is asked how its channels are, and its port is looked at.
+        parts = {each["part"] for each in await call(workers, "one", "doctor")}
+        assert not {part for part in parts if part.startswith("channel")}
+        assert "port" in parts
+
+
+async def test_while_the_database_is_away_each_service_says_once_that_it_waits(settings: Path) -> None:
+    log = settings.parent / "one.log"
+    waits = "gateway.turns.revocation_stops.obey_stop_requests waits for the database: "
+    async with fleet(settings, "one", apart=["one"]) as workers:
+        await workers.alive("one")
+        await ready(workers, "one")
+        await workers.links["one"].cut()
+        await until(lambda: waits in log.read_text())
+        prolonged = "SELECT until FROM workers"
+        before = engines.sql(workers.database, prolonged)
+        await workers.links["one"].open()
+        await until(lambda: engines.sql(workers.database, prolonged) > before)
+        assert await workers.end("one") == 0
+    assert log.read_text().count(waits) == 1
+    assert "Traceback" not in log.read_text()
+
+
+async def test_services_go_on_soon_after_the_database_is_back_and_after_rare_failures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(supervision, "UNREACHABLE_PAUSE", 0.001)
+    monkeypatch.setattr(supervision, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(supervision, "MAX_PAUSE", 1e6)
+    monkeypatch.setattr(supervision, "RESET_AFTER", 0.0)
+    left: list[Exception] = [StoreUnreachable("away"), ZeroDivisionError("rare")] * 30
+
+    async def service() -> None:
+        await asyncio.sleep(0.002)
+        if left:
+            raise left.pop()
+
+    await supervision.supervised(service)
+    assert left == []
