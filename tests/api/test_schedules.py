@@ -130,3 +130,31 @@ async def test_a_key_sees_and_changes_what_it_may(tmp_path: Path, models: ModelS
             kept = await client.delete(f"{HERE}/schedules/{made['id']}")
             assert (kept.status_code, kept.json()["code"]) == (403, "key_limited")
         assert (await control.client.get("/schedules")).json() == {"schedules": [made]}
+
+
+async def test_in_a_group_a_program_cancels_its_own_tasks_only_unless_it_operates(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hi."))
+    async with control_api(tmp_path, api, models, access='allow = ["*"]\ngroups = "all"') as control:
+        group = api.group()
+        await group.say("hi")
+        await group.hear("Hi.")
+        here = f"/conversations/telegram:123456:{group.id}/schedules"
+        _, writes = await new_key(control, "chat")
+        _, operates = await new_key(control, "operate")
+        theirs = (await control.client.post(here, json=NIGHTLY)).json()
+        async with control.using(writes) as program:
+            # Its own, also with the same client_id.
+            own = (await program.post(here, json=NIGHTLY)).json()
+            assert own["id"] != theirs["id"]
+            refused = await program.delete(f"{here}/{theirs['id']}")
+            assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
+            assert (await program.delete(f"{here}/{own['id']}")).json() == own
+        async with control.using(operates) as program:
+            assert (await program.delete(f"{here}/{theirs['id']}")).json() == theirs
+        assert (await control.client.get("/schedules")).json() == {"schedules": []}
+        elsewhere = (await control.client.post(f"{HERE}/schedules", json=NIGHTLY)).json()
+        assert elsewhere["conversation"] == "web:local:one"
+        wrong = await control.client.delete(f"{here}/{elsewhere['id']}")
+        assert (wrong.status_code, wrong.json()["code"]) == (404, "schedule_not_found")

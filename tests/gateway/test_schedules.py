@@ -56,7 +56,7 @@ async def plan(store: Store, chat: Chat, *, due: datetime, cron: str = "", task:
     (session,) = await store.sessions_of("telegram:7")
     address = await store.address_of(session)
     assert isinstance(address, Address)
-    owner = Sender("7", "Ann", level=level)
+    owner = Sender("7", "Ann", "ann", level=level)
     added = await store.add_schedule(session, address, owner, f"{chat.id} {task} {due}", task, due, Timing(cron, "UTC"))
     assert added is not None
     return added
@@ -96,6 +96,7 @@ async def test_a_reminder_comes_at_its_time(tmp_path: Path, api: BotApi, models:
     (due,) = [request for request in models.requests if DUE in last(request)]
     assert TEA in last(due)
     assert "repeated" not in last(due)
+    assert "late" not in last(due)
 
 
 async def test_a_task_is_listed_and_cancelled(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
@@ -213,12 +214,15 @@ async def test_a_task_that_cannot_be_sent_holds_up_no_other(tmp_path: Path, api:
     assert [each.id for each in left] == [broken.id]
 
 
-async def test_tasks_of_somebody_without_access_are_removed(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+@pytest.mark.parametrize("others", ['allow = ["8"]', 'allow = ["8"]\npair = true'])
+async def test_tasks_of_somebody_without_access_are_removed(
+    tmp_path: Path, api: BotApi, models: ModelServer, others: str
+) -> None:
     ann, file = api.private(), write_settings(tmp_path, api, models)
     async with gateway(file) as built:
         await begun(ann, models)
         await plan(built.gateway.store, ann, due=datetime.now(UTC) + timedelta(days=1), cron="0 9 * * *")
-    file.write_text(file.read_text().replace('allow = ["*"]', 'allow = ["8"]'))
+    file.write_text(file.read_text().replace('allow = ["*"]', others))
     async with gateway(file) as built:
         store = built.gateway.store
         (schedule,) = await store.every_schedule()
@@ -255,18 +259,24 @@ async def test_a_task_waits_as_long_as_its_channel_is_not_there(
         await until_empty(built.gateway.store)
 
 
+@pytest.mark.parametrize("admin", ["7", "@ann"])
 async def test_a_task_has_no_more_rights_than_when_it_was_scheduled(
-    tmp_path: Path, api: BotApi, models: ModelServer
+    tmp_path: Path, api: BotApi, models: ModelServer, admin: str
 ) -> None:
-    """Ann was a guest then, and is an admin now."""
-    ann = api.private()
-    async with gateway(write_settings(tmp_path, api, models, more='admins = ["7"]\n')) as built:
-        await begun(ann, models)
-        models.respond(answers(add()))
-        await plan(built.gateway.store, ann, due=datetime.now(UTC), level=0)
+    """Ann was a guest then, and is an admin now; by her name, she is known as one with this message."""
+    ann, file = api.private(username="ann"), write_settings(tmp_path, api, models)
+    models.respond(answers(add()))
+    async with gateway(file) as built:
+        await ann.say("hi")
+        await ann.hear("Result:")
+        await plan(built.gateway.store, ann, due=datetime.now(UTC) + timedelta(days=1), level=0)
+    file.write_text(f'{file.read_text()}admins = ["{admin}"]\n')
+    async with gateway(file) as built:
+        (schedule,) = await built.gateway.store.every_schedule()
+        assert await built.gateway.store.advance_schedule(schedule, datetime.now(UTC))
         built.gateway.schedules.changed.set()
         await ann.hear("Your tea!")
-    first, due = models.requests
+    first, due = models.requests[0], models.requests[-1]
     assert "schedule" in str(first.body["tools"])
     assert '"schedule"' not in str(due.body.get("tools", "")).replace("'", '"')
 

@@ -7,11 +7,14 @@ import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.schedules import Timing
+from channels.address import Sender
 from gateway.cli.main import main
 from tests.gateway.stage import gateway
 from tests.servers.discord import Discord
@@ -391,3 +394,46 @@ async def test_a_strangers_name_is_plain_text_in_messages_and_on_the_terminal(
             printed = capsys.readouterr().out
             assert f"{shown} (66)" in printed
             assert not set("\x1b\u202e\u200b") & set(printed)
+
+
+# Names that are markup, in what the gateway itself writes
+
+MARKUP = "*Ann*\n- [x](https://evil.example) `y` @everyone <!here>"
+
+
+@pytest.mark.parametrize(
+    ("platform", "shown"),
+    [
+        ("telegram", "(of *Ann* - [x](https://evil.example) `y` @everyone <!here>)"),
+        ("slack", "(of *Ann* - [x](https://evil.example) `y` @\u200beveryone <\u200b!here>)"),
+        ("discord", "(of \\*Ann\\* - \\[x\\](https://evil.example) \\`y\\` @\u200beveryone <!here>)"),
+    ],
+)
+async def test_a_name_with_markup_is_text_on_one_line_of_a_list(
+    tmp_path: Path,
+    models: ModelServer,
+    api: BotApi,
+    slack: Slack,
+    discord: Discord,
+    platform: str,
+    shown: str,
+) -> None:
+    access = 'allow = ["*"]'
+    if platform == "telegram":
+        home, chat = on_telegram(tmp_path, models, api, access), api.private()
+    elif platform == "slack":
+        home, chat = on_slack(tmp_path, models, slack, access), slack.direct()
+    else:
+        home, chat = on_discord(tmp_path, models, discord, access), discord.direct()
+    async with gateway(home.file) as built:
+        if platform != "telegram":
+            await (slack if platform == "slack" else discord).connected()
+        await chat.say("hi")
+        await chat.hear("At your service.")
+        [(session,)] = home.sql("SELECT key FROM sessions")
+        address = await built.gateway.store.address_of(session)
+        assert address is not None
+        later = datetime.now(UTC) + timedelta(days=1)
+        await built.gateway.schedules.add(session, address, Sender("99", MARKUP), "test", "Tea.", later, Timing())
+        await chat.say("!schedules" if platform == "slack" else "/schedules")
+        await chat.hear(shown)

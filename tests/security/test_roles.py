@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,11 @@ from gateway.cli.main import main
 from gateway.inbound.access import ChannelAccess
 from gateway.turns.roles import Rights, Roles
 from tests.gateway.play import ANN, PLACE, Play, inbound, playing, until
+from tests.gateway.stage import gateway
 from tests.security.test_identities import Home, on_discord, on_slack, on_telegram
 from tests.servers.discord import Discord
 from tests.servers.discord import Person as DiscordPerson
+from tests.servers.model_script import Call as ModelCall
 from tests.servers.model_script import Pause, Request, Say, Turn
 from tests.servers.models import ModelServer
 from tests.servers.slack import Slack
@@ -322,6 +325,42 @@ async def test_who_leaves_the_group_loses_what_runs(tmp_path: Path, models: Mode
     assert home.sql("SELECT reason FROM turns WHERE kind = 'turn'") == [
         ("the rights of whoever asked for it were changed",)
     ]
+
+
+@pytest.mark.parametrize("then", ["stays", "leaves the group", "leaves Slack"])
+async def test_a_scheduled_task_has_the_groups_that_its_person_is_in_when_it_is_due(
+    tmp_path: Path, models: ModelServer, slack: Slack, then: str
+) -> None:
+    models.respond(schedules_the_tea)
+    ann = slack.person("Ann")
+    group = slack.user_group("engineering", [ann])
+    admitted = "*" if then == "leaves Slack" else group.id
+    home = on_slack(tmp_path, models, slack, f'allow = ["{admitted}"]')
+    async with home.running():
+        await slack.connected()
+        await slack.direct(ann).say("remind me")
+        await slack.direct(ann).hear("Scheduled.")
+    if then == "leaves the group":
+        group.people.clear()
+    elif then == "leaves Slack":
+        del slack.people[ann.id]
+    async with gateway(home.file) as built:
+        await slack.connected()
+        [schedule] = await built.gateway.store.every_schedule()
+        await built.gateway.store.advance_schedule(schedule, datetime.now(UTC))
+        built.gateway.schedules.changed.set()
+        if then == "stays":
+            await slack.direct(ann).hear("Your tea!")
+        await until(lambda: home.sql("SELECT id FROM schedules") == [])
+    assert any("is due now" in said.text for each in models.requests for said in each.messages) is (then == "stays")
+
+
+def schedules_the_tea(request: Request) -> Turn:
+    said = next(message.text for message in reversed(request.messages) if message.role == "user")
+    if "is due now" in said:
+        return Say("Your tea!")
+    asked = ModelCall("schedule", {"action": "add", "task": "Tell me to drink tea.", "in_minutes": 600})
+    return Say("Scheduled.") if request.messages[-1].role == "tool" else asked
 
 
 ANN_D, BOB_D = DiscordPerson(7, "Ann", "ann"), DiscordPerson(8, "Bob", "bob")
