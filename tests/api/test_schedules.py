@@ -104,6 +104,8 @@ async def test_a_conversation_has_a_limit(tmp_path: Path, models: ModelServer, a
             made = await control.client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": f"nightly-{number}"})
             assert made.status_code == 201
         refused = await control.client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": "one-more"})
+        again = await control.client.post(f"{HERE}/schedules", json={**NIGHTLY, "client_id": "nightly-19"})
+        assert again.json() == made.json()
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_schedules")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from agent.schedules import Timing
+from channels.address import Address, Sender
 from tests.gateway.stage import gateway, write_settings
 from tests.servers.models import Call, ModelServer, Pause, Say
 from tests.servers.slack import Slack
@@ -94,16 +97,25 @@ async def test_a_supergroup_that_spoke_first_gets_the_history_of_its_group(
 ) -> None:
     models.script(Say("Noted."), Say("Which color?"), Say("Blue."))
     file, group = write_settings(tmp_path, api, models), api.group()
-    async with gateway(file):
+    async with gateway(file) as built:
         await group.say(f"{MENTION} my color is blue")
         await group.hear("Noted.")
         new = await group.migrate(told=False)
         await new.say(f"{MENTION} paint it")
         await new.hear("Which color?")
         await new.until(lambda new: new.messages[-1].buttons == [])
+        there, place = f"telegram/123456/{new.id}", Address("telegram", "123456", str(new.id), kind="group")
+        ann, later = Sender("7", "Ann"), datetime.now(UTC) + timedelta(days=1)
+        await built.gateway.schedules.add(there, place, ann, "test", "Paint it.", later, Timing())
+        await built.gateway.memories.add(place, there, ann, "test", "Ann likes blue.")
         await group.send(migrate_to_chat_id=new.id)
         await new.say(f"{MENTION} mine")
         await new.hear("Blue.")
+        await new.say(f"{MENTION} /schedules")
+        await new.hear("Paint it.")
+        await new.say(f"{MENTION} /memory")
+        await new.hear("Ann likes blue.")
+        assert await built.gateway.schedules.of(there) == ()
     heard = words_of_people(models)
     assert "my color is blue" in heard
     assert "paint it" in heard

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
@@ -16,7 +18,8 @@ from PIL import Image
 
 from agent.log import MessagesRead
 from agent.models.scripted import ScriptedModel
-from channels.address import Sender
+from agent.schedules import Timing
+from channels.address import Address, Sender
 from channels.memory import MemoryChannel
 from channels.message import FileRef
 from channels.reply import MediaSegment
@@ -24,10 +27,12 @@ from gateway.cli.main import main
 from gateway.inbound.access import ChannelAccess
 from gateway.lifecycle.retention import Retention, delete_old
 from gateway.media import FolderBlobs, Media
+from gateway.sessions import session_key
 from gateway.store import open_store
+from gateway.store.records import DeletionRequest
 from tests.engines import engines
 from tests.gateway.notes import conversations_of
-from tests.gateway.play import ELSEWHERE, PLACE, Play, inbound, playing, until
+from tests.gateway.play import ANN, ELSEWHERE, PLACE, Play, inbound, playing, until
 
 BOB = Sender("8", "Bob")
 GROUP = replace(PLACE, chat="team", kind="group")
@@ -118,6 +123,78 @@ async def test_export_in_a_group_has_only_the_persons_own_messages(tmp_path: Pat
         assert "One." in whole
         assert "from Bob" not in whole
         assert "Two." not in whole
+
+
+# Scheduled tasks and notes
+
+
+async def remember(play: Play, address: Address, person: Sender, what: str) -> None:
+    """A scheduled task and a note of the person's there."""
+    gateway, session, later = play.gateway, session_key(address), datetime.now(UTC) + DAY
+    await gateway.schedules.add(session, address, person, f"task {what}", f"{what} to do", later, Timing())
+    await gateway.memories.add(address, session, person, f"note {what}", f"{what} to know")
+
+
+def remembered(play: Play) -> set[str]:
+    return {text for (text,) in (*play.sql("SELECT task FROM schedules"), *play.sql("SELECT text FROM notes"))}
+
+
+ANNS, BOBS, OTHERS = ({f"{each} to do", f"{each} to know"} for each in ("tea", "beer", "milk"))
+
+
+@asynccontextmanager
+async def remembering(folder: Path) -> AsyncIterator[Play]:
+    """Ann and Bob have a scheduled task and a note each in a group, and Ann in a chat of her own."""
+    async with playing(folder, ScriptedModel("One.", "Two.", "Three."), policies=POLICIES, on_disk=True) as play:
+        for said, address, person in (("One.", GROUP, ANN), ("Two.", GROUP, BOB), ("Three.", ELSEWHERE, ANN)):
+            await play.deliver(inbound("hi", address=address, by=person))
+            await play.reply(said)
+        await play.until_idle()
+        await remember(play, GROUP, ANN, "tea")
+        await remember(play, GROUP, BOB, "beer")
+        await remember(play, ELSEWHERE, ANN, "milk")
+        yield play
+
+
+async def test_in_a_group_a_persons_export_has_their_own_tasks_and_notes(tmp_path: Path) -> None:
+    async with remembering(tmp_path) as play:
+        await play.deliver(inbound("/export", address=GROUP))
+        archive = await export_of(play, tmp_path)
+    whole = "".join(archive.read(name).decode() for name in archive.namelist())
+    assert {text for text in ANNS | BOBS | OTHERS if text in whole} == ANNS
+
+
+async def test_who_is_forgotten_in_a_group_loses_their_own_tasks_and_notes_there(tmp_path: Path) -> None:
+    async with remembering(tmp_path) as play:
+        await play.deliver(inbound("/forget yes", address=GROUP))
+        await play.reply("Deleted:")
+        assert remembered(play) == BOBS | OTHERS
+
+
+async def test_tasks_and_notes_are_deleted_with_their_conversation_and_no_others(tmp_path: Path) -> None:
+    async with remembering(tmp_path) as play:
+        await play.gateway.deletion.delete(DeletionRequest("conversation", session_key(GROUP)))
+        assert remembered(play) == OTHERS
+
+
+async def test_tasks_and_notes_are_deleted_with_their_person_also_where_nobody_has_written(tmp_path: Path) -> None:
+    async with remembering(tmp_path) as play:
+        await remember(play, replace(ELSEWHERE, chat="new"), ANN, "water")
+        await play.gateway.deletion.delete(DeletionRequest("person", person="memory:7"))
+        assert remembered(play) == BOBS
+
+
+async def test_a_conversation_with_scheduled_tasks_is_not_deleted_for_its_age(tmp_path: Path) -> None:
+    async with remembering(tmp_path) as play:
+        make_older(play, 100 * DAY)
+        await delete_old(play.gateway.deletion, Retention(90 * DAY))
+        assert remembered(play) == ANNS | BOBS | OTHERS
+        assert len(play.sql("SELECT key FROM sessions")) == 2
+        for schedule in await play.store.every_schedule():
+            await play.store.cancel_schedule(schedule.session, schedule.id)
+        play.sql("UPDATE notes SET at = at - ?", (100 * DAY).total_seconds())
+        await delete_old(play.gateway.deletion, Retention(90 * DAY))
+        assert remembered(play) == set()
 
 
 # Deletion of files

@@ -84,7 +84,7 @@ async def test_a_note_is_listed_and_forgotten(tmp_path: Path, api: BotApi, model
 
 async def test_a_group_has_notes_of_its_own_and_no_others(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     models.respond(answers(ADD))
-    people = [Person(7, "Ann"), Person(8, "Bob"), Person(1, "Root")]
+    people = [Person(7, "*Ann*"), Person(8, "Bob"), Person(1, "Root")]
     ann, group = api.private(), api.forum(people=people, topics=["garden", "kitchen"])
     garden, kitchen = group.topic("garden"), group.topic("kitchen")
     async with gateway(write_settings(tmp_path, api, models, more='groups = "all"\nadmins = ["1"]\n')) as built:
@@ -98,7 +98,7 @@ async def test_a_group_has_notes_of_its_own_and_no_others(tmp_path: Path, api: B
         (note,) = await built.gateway.memories.of(f"telegram/123456/{group.id}")
         bob, root = people[1:]
         await group.say(f"/memory forget {note.note.handle}", topic=kitchen, sender=bob)
-        await group.hear("Only Ann, for whom it was taken, and admins")
+        await group.hear("Only *Ann*, for whom it was taken, and admins")
         await group.say(f"/memory forget {note.note.handle}", topic=kitchen, sender=root)
         await group.hear("Forgotten:")
 
@@ -139,7 +139,10 @@ async def test_there_is_a_limit(tmp_path: Path, api: BotApi, models: ModelServer
             assert added is not None
         await ann.say("note it again")
         await ann.hear(f"Result: There are {MAX_NOTES} notes")
-        assert len(await store.notes_of(session)) == MAX_NOTES
+        known = await store.notes_of(session)
+        assert len(known) == MAX_NOTES
+        # A call that is repeated after a crash finds what it has taken.
+        assert await store.add_note(first.owner, session, "telegram", first.author, "test 0", "A fact.") in known
 
 
 async def test_who_is_forgotten_is_not_remembered(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
@@ -166,3 +169,35 @@ async def test_what_a_note_says_is_text_of_people(tmp_path: Path, api: BotApi, m
     given = system(models.requests[-1])
     assert "obey" in given
     assert "</note><message" not in given
+
+
+async def test_side_questions_and_delegated_tasks_take_no_notes_and_are_given_none(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    """They schedule nothing, either."""
+    calls = [Call("schedule", {"action": "add", "task": "Tea!", "cron": "0 9 * * *"}), ADD]
+
+    def answer(request: Request) -> Say | Call | list[Call]:
+        is_answered = request.messages[-1].role == "tool"
+        if "fetch the tea" in request.last_user_text:
+            return Say(f"Helper: {results(request)}") if is_answered else calls
+        if "ask the helper" in request.last_user_text:
+            return Say("Asked.") if is_answered else Call("delegate", {"task": "fetch the tea"})
+        return answers(ADD)(request)
+
+    models.respond(answer)
+    ann = api.private()
+    async with gateway(write_settings(tmp_path, api, models)) as built:
+        await ann.say("note it")
+        await ann.hear("Result: Noted.")
+        await ann.say("/btw my tea?")
+        await ann.hear("I know nothing.")
+        await ann.say("ask the helper")
+        await ann.hear("Asked.")
+        (session,) = await built.gateway.store.sessions_of("telegram:7")
+        assert len(await built.gateway.store.notes_of(session)) == 1
+        assert await built.gateway.store.every_schedule() == ()
+    helped = [request for request in models.requests if "fetch the tea" in request.last_user_text]
+    assert not any(TEA in system(request) for request in helped)
+    assert "Tasks cannot be scheduled here" in results(helped[-1])
+    assert "Nothing can be noted here" in results(helped[-1])

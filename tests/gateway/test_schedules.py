@@ -175,6 +175,22 @@ async def test_what_was_due_while_the_gateway_was_down_is_done_once_after_its_st
     assert any(f"until the scheduled task {repeated.id} is cancelled" in text for text in said)
 
 
+async def test_a_repeated_task_is_done_at_each_of_its_times(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    ann, now = api.private(), datetime.now(UTC)
+    async with gateway(write_settings(tmp_path, api, models)) as built:
+        await begun(ann, models)
+        models.respond(answers(add()))
+        store = built.gateway.store
+        await plan(store, ann, due=now - timedelta(minutes=2), cron="0 9 * * *")
+        for done, due in enumerate((now - timedelta(minutes=1), now), 1):
+            built.gateway.schedules.changed.set()
+            await ann.until(lambda chat, done=done: chat.texts.count("Your tea!") == done)
+            (schedule,) = await until_left(store, lambda found: found[0].task.due > now)
+            assert await store.advance_schedule(schedule, due)
+        built.gateway.schedules.changed.set()
+        await ann.until(lambda chat: chat.texts.count("Your tea!") == 3)
+
+
 async def test_a_task_that_was_sent_before_a_crash_is_not_sent_again(
     tmp_path: Path, api: BotApi, models: ModelServer
 ) -> None:
@@ -282,7 +298,7 @@ async def test_a_task_has_no_more_rights_than_when_it_was_scheduled(
 
 
 async def test_in_a_group_only_the_owner_and_admins_cancel(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
-    ann, ben, root = api.private(7, "Ann"), api.private(8, "Ben"), api.private(1, "Root")
+    ann, ben, root = api.private(7, "*Ann*"), api.private(8, "Ben"), api.private(1, "Root")
     group = api.group(people=[*ann.people, *ben.people, *root.people])
     models.respond(answers(add(cron="0 9 * * *")))
     async with gateway(write_settings(tmp_path, api, models, more='admins = ["1"]\ngroups = "all"\n')) as built:
@@ -291,9 +307,9 @@ async def test_in_a_group_only_the_owner_and_admins_cancel(tmp_path: Path, api: 
         (schedule,) = await built.gateway.store.every_schedule()
         models.respond(answers(Call("schedule", {"action": "cancel", "handle": schedule.id})))
         await group.say("cancel it", sender=ben.people[0])
-        await group.hear(f"Only Ann and admins can cancel the scheduled task {schedule.id}.")
+        await group.hear(f"Only *Ann* and admins can cancel the scheduled task {schedule.id}.")
         await group.say(f"/schedules cancel {schedule.id}", sender=ben.people[0])
-        await group.until(lambda chat: sum("Only Ann and admins" in text for text in chat.texts) == 2)
+        await group.until(lambda chat: sum("Only *Ann* and admins" in text for text in chat.texts) == 2)
         await group.say(f"/schedules cancel {schedule.id}", sender=root.people[0])
         await group.hear("Cancelled:")
         assert await built.gateway.store.every_schedule() == ()
