@@ -27,7 +27,7 @@ from gateway.assembly.generation import Generation, Permanent, build_generation
 from gateway.assembly.hooks import hook_problems
 from gateway.assembly.load_ahead import load_ahead
 from gateway.assembly.mcp import SignInLinks, mcp_problems
-from gateway.assembly.media import media_blobs
+from gateway.assembly.media import media_blobs, missing_media
 from gateway.assembly.reload import NoWatcher, SettingsReload, Watcher, audit_settings
 from gateway.assembly.signals import ConfiguredSignals
 from gateway.assembly.web import exposure, link, server_app, site
@@ -112,6 +112,7 @@ async def build(
             partial(load_ahead, generation.ahead),
             generation.configured.workspaces.remove_leftovers,
             partial(_sweep, permanent.media),
+            *([partial(_look_for_files, configuration, store)] if store.is_shared else ()),
             *([permanent.sync.follow_deletions] if has_shared_media(configuration) else ()),
             *([partial(_expire_upgrade_backups, settings.store.file)] if settings.store.file is not None else ()),
             partial(keep_retention, gateway.deletion, lambda: reload.generation.retention),
@@ -218,6 +219,18 @@ async def _expire_upgrade_backups(database: Path) -> None:
     while True:
         await asyncio.to_thread(delete_old_backups, database)
         await asyncio.sleep(24 * 3600)
+
+
+async def _look_for_files(configuration: Configuration, store: Store) -> None:
+    """Warns of a place for files that other workers do not share."""
+    try:
+        blobs = await asyncio.to_thread(media_blobs, configuration)
+        missing = await missing_media(configuration.settings.media, blobs, store.newest_media)
+    except OSError as error:
+        log.warning("whether the files of other workers are found here is not known: %s", error)
+    else:
+        if missing is not None:
+            log.warning("%s", missing)
 
 
 async def _sweep(media: Media) -> None:

@@ -71,6 +71,12 @@ class Blobs(Protocol):
         ...
 
 
+async def missing_of(blobs: Blobs, hashes: Collection[str]) -> frozenset[str]:
+    """Those under which nothing is stored. Raises `OSError`."""
+    stored = {each.hash for first in {hash[:2] for hash in hashes} async for each in blobs.stored(first)}
+    return frozenset(hashes) - stored
+
+
 def name_of(hash: str) -> str:
     """The path of the file within its folder or bucket: `ab/cdef…` for the hash `abcdef…`."""
     return f"{hash[:2]}/{hash[2:]}"

@@ -43,6 +43,19 @@ _used = or_(
 )
 """By a message, a turn, a workspace, or a message that may still come."""
 
+_newest = (
+    select(media.c.hash)
+    .where(
+        media.c.created_at < bindparam("before"),
+        or_(
+            exists(select(media_uses.c.id).where(media_uses.c.hash == media.c.hash)),
+            exists(select(workspace_files.c.hash).where(workspace_files.c.hash == media.c.hash)),
+        ),
+    )
+    .order_by(media.c.created_at.desc())
+    .limit(bindparam("most"))
+)
+
 _is_free = or_(media.c.claimed_at.is_(None), media.c.claimed_at < bindparam("expired"))
 
 _inserted = insert(media).values(
@@ -69,6 +82,11 @@ _record = _inserted.on_conflict_do_update(
     },
     where=_is_free,
 ).returning(media.c.hash)
+
+
+def newest(connection: Connection, before: datetime, most: int) -> tuple[str, ...]:
+    """The hashes of those of messages, turns and workspaces that were stored last before then."""
+    return tuple(connection.execute(_newest, {"before": before, "most": most}).scalars())
 
 
 def record(connection: Connection, attachment: Attachment) -> bool:

@@ -18,6 +18,7 @@ from gateway.store import (
     export,
     identities,
     mcp_accounts,
+    media_cleanup,
     pairing,
     revocation,
     shared_secrets,
@@ -143,6 +144,11 @@ def request_deletion(url: str, wanted: DeletionRequest) -> int:
 def deletion_result(url: str, request_id: int) -> tuple[str, DeletionReport | None]:
     """The request's state, and what was deleted. Raises `StoreError`."""
     return _read(url, lambda connection: deletion.result(connection, request_id))
+
+
+def newest_media(url: str, before: datetime, most: int) -> tuple[str, ...]:
+    """The hashes of so many files of conversations that were stored last before then. Raises `StoreError`."""
+    return _read(url, lambda connection: media_cleanup.newest(connection, before, most))
 
 
 def all_workers(url: str) -> tuple[Worker, ...]:

@@ -291,11 +291,14 @@ def explain(url: URL, error: SQLAlchemyError) -> StoreFailed:
         case "3D000":
             why = f"there is no such database ({words}). Create it, as with `createdb`"
         case "42501" | "3F000":
-            why = f"the user may not do that ({words}). Grant it the right to create tables"
+            why = f"the user may not do that ({words}). Grant it the right to create tables, and make it their owner"
         case "53100":
             why = "its disk is full. Make room; nothing else is needed"
         case "25006":
-            why = "it is read-only, as a standby server is. Give [store] url the primary server"
+            why = (
+                "it is read-only, as a standby server is, or one with default_transaction_read_only. "
+                "Give [store] url the primary server, and let it write"
+            )
         case "42P01":
             why = "there is no data of interject in it yet. Start the gateway once with `interject run`"
         case "53300":

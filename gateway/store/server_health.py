@@ -22,7 +22,8 @@ MANY_DEAD = 100_000
 
 _facts = text(
     "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int / 10000 AS major, "
-    "pg_is_in_recovery() AS standby, pg_database_size(current_database()) AS size, "
+    "pg_is_in_recovery() AS standby, current_setting('default_transaction_read_only')::boolean AS read_only, "
+    " pg_database_size(current_database()) AS size, "
     "coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create, "
     "current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
     "- coalesce(nullif(current_setting('reserved_connections', true), ''), '0')::int AS connections, "
@@ -52,13 +53,15 @@ class LongTransaction:
 
 @dataclass(frozen=True, slots=True)
 class ServerHealth:
-    """`size` of the database in bytes. `latency`: seconds for a question without work. `ahead`: seconds that the
-    server's clock is ahead of this machine's. `free`: connections that may still be opened by users, of all that may
-    be. `dead`: tables of which most rows are dead, with their number."""
+    """`size` of the database in bytes. `is_read_only`: transactions may not write unless they say that they do.
+    `latency`: seconds for a question without work. `ahead`: seconds that the server's clock is ahead of this machine's.
+    `free`: connections that may still be opened by users, of all that may be. `dead`: tables of which most rows are
+    dead, with their number."""
 
     version: str
     major: int
     is_standby: bool
+    is_read_only: bool
     size: int
     may_create: bool
     latency: float
@@ -78,6 +81,7 @@ def server_health(connection: Connection, *, long: float = LONG) -> ServerHealth
         version=facts.version,
         major=facts.major,
         is_standby=facts.standby,
+        is_read_only=facts.read_only,
         size=facts.size,
         may_create=facts.may_create,
         latency=latency,

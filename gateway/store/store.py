@@ -471,6 +471,7 @@ class Store:
     find_file = reads(conversation_files.find_file)
     add_upload = writes(uploads.add, apart("uploads"))
     record_media = writes(media_cleanup.record, apart("media"))
+    newest_media = reads(media_cleanup.newest)
     claim_unused_media = writes(media_cleanup.claim_unused)
     claim_unused_media_of = writes(media_cleanup.claim_unused_of)
     claim_unknown_media = writes(media_cleanup.claim_unknown)

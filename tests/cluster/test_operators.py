@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -98,6 +99,33 @@ async def test_while_the_database_is_away_each_service_says_once_that_it_waits(s
         assert await workers.end("one") == 0
     assert log.read_text().count(waits) == 1
     assert "Traceback" not in log.read_text()
+
+
+async def test_a_worker_that_does_not_find_the_files_of_the_others_says_so(settings: Path) -> None:
+    """Without a setting, files are in the home folder of each worker."""
+    async with fleet(settings, "one") as workers:
+        await workers.alive("one")
+        await ready(workers, "one")
+        address, _, token = published(workers, "one")["link"].partition("/?token=")
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=60) as client:
+            sent = await client.post(
+                "/api/v1/conversations/web:local:a/messages",
+                data={"client_id": uuid4().hex, "text": "read this"},
+                files=[("files", ("notes.txt", b"as it was"))],
+            )
+            sent.raise_for_status()
+            run = await client.get(f"/api/v1/runs/{sent.json()['run']}", params={"wait": 60, "until": "end"})
+            assert run.json()["state"] == "completed"
+        # Those of the last minute may still be on their way.
+        engines.sql(workers.database, "UPDATE media SET created_at = created_at - 120")
+        await workers.start("two")
+        lacks = f"{settings.parent / 'two' / 'media'} lacks 1 of the 1 newest files of the database"
+        await until(lambda: lacks in (settings.parent / "two.log").read_text())
+        found = {name: await call(workers, name, "doctor") for name in ("one", "two")}
+        said = {name: {each["part"]: each["level"] for each in parts} for name, parts in found.items()}
+        assert said["one"]["media"] == "ok"
+        assert said["two"]["shared media"] == "problem"
 
 
 async def test_services_go_on_soon_after_the_database_is_back_and_after_rare_failures(

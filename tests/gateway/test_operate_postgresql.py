@@ -71,6 +71,17 @@ async def test_while_the_database_does_not_answer_nobody_says_that_no_gateway_ru
     assert "secret" not in for_people.out + as_json.out
 
 
+async def test_a_database_that_may_not_be_written_is_told_before_the_start(home: Path, made: list[str]) -> None:
+    settings(home, made[0])
+    with psycopg.connect(made[0], autocommit=True) as connection:
+        name = made[0].rpartition("/")[2]
+        connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+    check, doctor = await call(home, "check"), await call(home, "doctor", "--json")
+    assert check.code == 1
+    assert "is read-only. Set default_transaction_read_only = off" in check.out
+    assert found_by_part(doctor)["database"]["level"] == "problem"
+
+
 async def test_a_process_that_was_killed_here_runs_no_more_though_its_lease_goes_on(
     home: Path, made: list[str]
 ) -> None:

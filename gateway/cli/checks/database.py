@@ -33,6 +33,9 @@ def check_database(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("database", False, f"{place} is too old. Upgrade it to version {OLDEST_VERSION} or newer")
     elif found.is_standby:
         yield CheckResult("database", False, f"{place} is a standby, which cannot be written. Name the primary server")
+    elif found.is_read_only:
+        text = f"{place} is read-only. Set default_transaction_read_only = off for the database and its user"
+        yield CheckResult("database", False, text)
     elif not found.may_create:
         text = f"{place}: the user may not create tables. Run GRANT CREATE ON SCHEMA public TO its user, as the owner"
         yield CheckResult("database", False, text)

@@ -61,6 +61,11 @@ def _server(place: str, found: ServerHealth) -> Finding:
         return Finding(_PART, "problem", what, why, f"upgrade the server to version {OLDEST_VERSION} or newer")
     if found.is_standby:
         return Finding(_PART, "problem", f"{what} is a standby", "it cannot be written", "name the primary server")
+    if found.is_read_only:
+        do = (
+            "set default_transaction_read_only = off for the database and its user; a full hosted one has set it itself"
+        )
+        return Finding(_PART, "problem", f"{what} is read-only", "no message can be stored", do)
     return Finding(_PART, "ok", what)
 
 

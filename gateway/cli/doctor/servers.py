@@ -29,6 +29,7 @@ _WHY = {
     "model": "the agent cannot answer",
     "key": "the agent has one key fewer to answer with",
     "notes": "voice notes are not understood",
+    "shared": "files of conversations are not found here",
     "media": "files that people send wait, and files of tools cannot be stored",
     "server": "its tools are not offered",
     "extra": "what the setting turns on does not work",
