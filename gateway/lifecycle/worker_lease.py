@@ -153,7 +153,11 @@ class WorkerLease:
             self._until = 0.0
             raise LeaseLost
         self._until = since + self._seconds
-        return beat, self._seconds / BEATS
+        pause = self._seconds / BEATS
+        if elapsed() - since > pause:
+            # The store was away meanwhile, for the others too.
+            self._unbroken_since = elapsed()
+        return beat, pause
 
     def _may_bury(self) -> bool:
         """After the database was away, the leases of all have ended: the others get the time to beat first."""

@@ -5,7 +5,9 @@ with proxy(server.port) as between:
     between.cut()                   # every connection, as when a cable is pulled: nobody is told but the two ends
     between.refusing = True         # new connections are closed at once
     between.stalled.set()           # bytes of the server are kept back, until it is cleared
+    between.clogged.set()           # bytes of clients are kept back, until it is cleared
     between.cut_after(b"COMMIT")    # the next time a client sends this, it is passed on, and the answer is not
+    between.cut_behind("sent", 100) # so many more bytes of clients are passed on, then the connection is cut
 
 As a process of its own, `python -m tests.servers.proxy PORT SERVER`, it is a cable: killed, it resets every connection;
 stopped, it swallows what is sent, and delivers it once it goes on.
@@ -19,7 +21,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
+
+Way = Literal["sent", "answered"]
+"""From a client to the server, or back."""
 
 CHUNK = 65_536
 
@@ -39,7 +45,7 @@ class _Link:
 
 @dataclass
 class Proxy:
-    """Made by `proxy`. `accepted` connections so far; `cuts` made by `cut_after`."""
+    """Made by `proxy`. `accepted` connections so far; `cuts` made by `cut_after`, `cut_before` and `cut_behind`."""
 
     port: int
     listener: socket.socket
@@ -47,10 +53,12 @@ class Proxy:
     cuts: int = 0
     refusing: bool = False
     stalled: threading.Event = field(default_factory=threading.Event)
+    clogged: threading.Event = field(default_factory=threading.Event)
     _links: set[_Link] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _trigger: bytes | None = None
     _stops_answer: bool = True
+    _left: dict[Way, int] = field(default_factory=dict)
 
     def url(self, url: str) -> str:
         """The database at this URL, reached through the proxy."""
@@ -75,6 +83,11 @@ class Proxy:
         """Cuts the connection instead of passing these bytes on."""
         with self._lock:
             self._trigger, self._stops_answer = sent, False
+
+    def cut_behind(self, way: Way, passed: int) -> None:
+        """Passes on only so many more bytes that way, of all connections, and cuts the connection of the next one."""
+        with self._lock:
+            self._left = {way: passed}
 
     def _serve(self) -> None:
         while True:
@@ -105,6 +118,12 @@ class Proxy:
         back.start()
         with suppress(OSError):
             while data := link.client.recv(CHUNK):
+                while self.clogged.is_set():
+                    threading.Event().wait(0.01)
+                rest = self._rest("sent", data)
+                if rest is not None:
+                    link.server.sendall(rest)
+                    break
                 cut = self._is_trigger(data)
                 if cut and not self._stops_answer:
                     break
@@ -126,8 +145,25 @@ class Proxy:
                     threading.Event().wait(0.01)
                 if silenced.is_set():
                     break
+                rest = self._rest("answered", data)
+                if rest is not None:
+                    link.client.sendall(rest)
+                    break
                 link.client.sendall(data)
         link.close()
+
+    def _rest(self, way: Way, data: bytes) -> bytes | None:
+        """What is passed on of these bytes before the connection is cut; None where it is not cut."""
+        with self._lock:
+            left = self._left.get(way)
+            if left is None:
+                return None
+            if left >= len(data):
+                self._left[way] = left - len(data)
+                return None
+            self._left.clear()
+            self.cuts += 1
+            return data[:left]
 
     def _is_trigger(self, data: bytes) -> bool:
         with self._lock:
@@ -151,6 +187,7 @@ def proxy(port: int, own: int = 0) -> Iterator[Proxy]:
             with suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
             between.stalled.clear()
+            between.clogged.clear()
             between.cut()
 
 
