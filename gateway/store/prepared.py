@@ -148,7 +148,11 @@ class PreparingConnection(Connection):
             self._run, self.connection.driver_connection, prepared.sql, bound, gives_rows=bool(prepared.columns)
         )
         found = self._raising(run, prepared, bound)
-        return prepared.result(found, self.dialect, partial(self._raising, found[1], prepared, bound))
+        changed = partial(self._raising, found[1], prepared, bound)
+        if self.in_nested_transaction():
+            # Where it is the RELEASE that fails, SQLAlchemy does not roll back to the savepoint.
+            changed()
+        return prepared.result(found, self.dialect, changed)
 
     def _raising(self, run: Callable[[], T], prepared: _Prepared, bound: Sequence[Sequence[Any]]) -> T:
         """What it gives; the driver's errors are raised as SQLAlchemy has them."""
