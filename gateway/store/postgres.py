@@ -370,15 +370,18 @@ class _Server:
         self.reading.dispose()
 
     def patiently(self, attempt: Callable[[], T]) -> T:
-        """The result; tries again for a while when the connection is lost. Raises `StoreUnreachable`."""
-        until = time.monotonic() + self.patience
+        """The result; tries again for a while when the connection is lost, counted from when that was noticed. Raises
+        `StoreUnreachable`."""
+        until: float | None = None
         while True:
             try:
                 return attempt()
             except SQLAlchemyError as error:
                 if not is_lost(error):
                     raise
-                if time.monotonic() > until:
+                if until is None:
+                    until = time.monotonic() + self.patience
+                elif time.monotonic() > until:
                     raise StoreUnreachable(str(explain(self.url, error))) from error
                 time.sleep(PAUSE)
 

@@ -176,8 +176,6 @@ class DirectConnection(psycopg.Connection[Any]):
         result, known = self._run(call), call.statement
         if known.description is None:
             known.description = _described(result)
-        if len(self._statements) > REMEMBERED:
-            self._forget_oldest()
         return self._read(result, known.description)
 
     def run_later(self, statement: str, parameters: Sequence[Any]) -> Callable[[], int]:
@@ -216,7 +214,9 @@ class DirectConnection(psycopg.Connection[Any]):
         values: Any = adapt.dump_sequence(parameters, [PyFormat.AUTO] * len(parameters))
         types, formats = adapt.types, adapt.formats
         known = self._known(statement, types)
-        if known.uses == PREPARED_FROM:
+        while len(self._statements) > REMEMBERED:
+            self._forget_oldest()
+        if known.uses >= PREPARED_FROM and not known.name:
             name = b"s%d" % next(self._numbers)
             self._checked(self.pgconn.prepare(name, known.sql, types))
             known.name = name
@@ -277,9 +277,12 @@ class DirectConnection(psycopg.Connection[Any]):
         return known
 
     def _forget_oldest(self) -> None:
-        _, oldest = self._statements.popitem(last=False)
+        key, oldest = next(iter(self._statements.items()))
         if oldest.name:
-            self._checked(self.pgconn.exec_(b"DEALLOCATE " + oldest.name))
+            # It may be among those that wait.
+            self._run_queued()
+            self._result(_Call(oldest), self.pgconn.exec_(b"DEALLOCATE " + oldest.name))
+        del self._statements[key]
 
     def _read(
         self, result: PGresult, description: _Description | None

@@ -6,9 +6,11 @@ A store of its own in this process is to the database what another process is.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from math import inf, nan
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, literal, select
+from sqlalchemy import BigInteger, Connection, bindparam, func, insert, literal, select, update
 from sqlalchemy.exc import DBAPIError
 
 from agent.log import Call
@@ -29,18 +31,21 @@ from gateway.store.errors import StoreFailed, StoreUnreachable
 from gateway.store.postgres import PATIENCE, open_postgres
 from gateway.store.postgres_database import MAX_IDLE
 from gateway.store.postgres_driver import REMEMBERED
+from gateway.store.schema import audit, sessions
 from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope
 from gateway.store.urls import database_url
 from tests.engines import engines
 from tests.gateway.notes import ANSWER, COMPLETED, SESSION, begin, first_words, message, tell, url_of
 from tests.gateway.play import playing
 from tests.servers.postgres import running
-from tests.servers.proxy import Proxy, proxy
+from tests.servers.proxy import Proxy, Way, proxy
 
 pytestmark = pytest.mark.engines("postgresql")
 
 OTHER = "telegram/bot/8"
 COMMIT = b"COMMIT\0"
+STEP = 40
+"""Bytes between the places at which a connection is cut."""
 
 
 @pytest.fixture
@@ -328,7 +333,7 @@ async def test_what_belongs_to_a_conversation_is_written_in_the_order_of_the_cal
 
 
 async def test_statements_of_many_kinds_leave_few_prepared_in_the_server(store: Store) -> None:
-    """A list of values is another statement with each length."""
+    """A list of values is another statement with each length, and so are numbers of other sizes."""
 
     def ask(connection: Connection) -> int:
         for length in range(1, 300):
@@ -336,8 +341,18 @@ async def test_statements_of_many_kinds_leave_few_prepared_in_the_server(store: 
                 assert connection.scalar(select(literal("x").in_(["x"] * length)))
         return int(connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one())
 
+    summands = [bindparam(f"n{number}", type_=BigInteger) for number in range(5)]
+    changing = update(sessions).where(sum(summands[1:], summands[0]) < 0).values(title="x")
+
+    def change(connection: Connection) -> int:
+        for numbers in itertools.product([0, 2**20, 2**40], repeat=5):
+            for _ in range(4):
+                connection.execute(changing, {f"n{number}": value for number, value in enumerate(numbers)})
+        return int(connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one())
+
     for _ in range(2):
         assert 0 < await store.write(ask, Apart("many")) <= REMEMBERED
+        assert 0 < await store.write(change, Apart("many")) <= REMEMBERED
 
 
 async def test_statements_that_no_longer_fit_are_prepared_anew(store: Store) -> None:
@@ -468,6 +483,61 @@ async def test_a_connection_that_is_cut_at_the_commit_leaves_exactly_one_write(
     assert attempts == (1 if answered else 2)
 
 
+_note = insert(audit).values(event="x", actor="", actor_name="", session="", at=bindparam("at"), detail=bindparam("of"))
+_noted = select(func.count()).select_from(audit).where(audit.c.at == bindparam("at"))
+
+
+@pytest.mark.parametrize("way", ["sent", "answered"])
+async def test_wherever_a_connection_is_cut_each_write_is_there_once(tmp_path: Path, file: Path, way: Way) -> None:
+    """Some of the statements are sent together, and the last ones with the COMMIT."""
+    url = url_of(tmp_path)
+    numbers, passed = itertools.count(1), 0
+
+    def write(connection: Connection) -> datetime:
+        at = datetime.fromtimestamp(next(numbers), UTC)
+        for number in range(2):
+            connection.execute(_note, {"at": at, "of": {"number": number}})
+        assert connection.execute(_noted, {"at": at}).scalar_one() == 2
+        connection.execute(_note, {"at": at, "of": {"number": 2}})
+        return at
+
+    with between(url) as line:
+        async with open_store(line.url(url)) as store:
+            written = list[datetime]()
+            while line.cuts == passed // STEP:
+                # On each connection, the statements are to be prepared.
+                written += [await store.write(write, Apart("audit")) for _ in range(4)]
+                line.cut_behind(way, passed)
+                written.append(await store.write(write, Apart("audit")))
+                passed += STEP
+    assert line.cuts > 5
+    found = engines.sql(file, "SELECT at, count(*) FROM audit GROUP BY at ORDER BY at")
+    assert found == [(at.timestamp(), 3) for at in written]
+
+
+async def test_while_megabytes_wait_to_be_sent_the_event_loop_goes_on(tmp_path: Path, file: Path) -> None:
+    url = url_of(tmp_path)
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def write(connection: Connection) -> None:
+        for _ in range(30):
+            connection.execute(_note, {"at": datetime.now(UTC), "of": {"text": "x" * 1_000_000}})
+        line.clogged.set()
+        loop.call_soon_threadsafe(begun.set)
+
+    with between(url) as line:
+        async with open_store(line.url(url)) as store:
+            for _ in range(2):
+                begun.clear()
+                writing = asyncio.create_task(store.write(write, Apart("audit")))
+                await begun.wait()
+                for _ in range(50):
+                    await asyncio.sleep(0.01)
+                line.clogged.clear()
+                await writing
+    assert engines.sql(file, "SELECT count(*) FROM audit") == [(60,)]
+
+
 async def test_a_read_whose_connection_is_cut_is_made_again(tmp_path: Path) -> None:
     url = url_of(tmp_path)
     with between(url) as line:
@@ -511,6 +581,19 @@ async def test_a_process_that_stops_in_a_transaction_holds_nobody_up_for_long(tm
             await tell(elsewhere, "hi")
         assert not holding.task.done()
     assert holding.attempts == 2, "it goes on with its write when it goes on"
+
+
+async def test_a_write_that_learns_late_that_its_connection_is_lost_is_run_again(
+    tmp_path: Path, elsewhere: Store
+) -> None:
+    """As after a pause of the machine, or of the network."""
+    async with (
+        limited(url_of(tmp_path), patience=0.1, max_idle=0.3) as stopped,
+        held(stopped, OfSession(SESSION)) as holding,
+    ):
+        async with asyncio.timeout(30):
+            await tell(elsewhere, "hi")
+    assert holding.attempts == 2
 
 
 async def test_a_process_that_stops_in_a_transaction_holds_nobody_up_for_longer_than_its_lease(tmp_path: Path) -> None:
