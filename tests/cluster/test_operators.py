@@ -7,8 +7,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -18,8 +20,12 @@ from gateway.lifecycle import supervision
 from gateway.store.errors import StoreUnreachable
 from tests.cluster.fleet import Fleet, fleet
 from tests.engines import engines
+from tests.servers.local import free_port
+from tests.servers.proxies import PUBLIC, behind_caddy, behind_nginx, browser, make_certificate
 
 pytestmark = pytest.mark.engines("postgresql")
+
+Proxy = Callable[..., AbstractAsyncContextManager[None]]
 
 SETTINGS = "[web]\nport = 0\n"
 
@@ -126,6 +132,37 @@ async def test_a_worker_that_does_not_find_the_files_of_the_others_says_so(setti
         said = {name: {each["part"]: each["level"] for each in parts} for name, parts in found.items()}
         assert said["one"]["media"] == "ok"
         assert said["two"]["shared media"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "site"),
+    [(behind_nginx, "nginx/several-workers.conf"), (behind_caddy, "caddy/several-workers.Caddyfile")],
+    ids=["nginx", "caddy"],
+)
+async def test_behind_the_proxies_that_ship_no_request_fails_when_a_worker_ends(
+    settings: Path, proxy: Proxy, site: str
+) -> None:
+    names, port = ("one", "two"), free_port()
+    url, certificate = f"https://{PUBLIC}:{port}", make_certificate(settings.parent)
+    await asyncio.to_thread(settings.write_text, f'{SETTINGS}url = "{url}"\n')
+    async with fleet(settings, *names) as workers:
+        for name in names:
+            await ready(workers, name)
+        links = [published(workers, name)["link"].partition("/?token=") for name in names]
+        shipped = dict(zip((8321, 8322), (urlsplit(link).port or 0 for link, _, _ in links), strict=True))
+        headers = {"Authorization": f"Bearer {links[0][2]}"}
+        async with (
+            proxy(settings.parent, port, shipped, certificate, site),
+            browser(url, certificate, headers) as client,
+        ):
+            statuses = [(await client.get("/api/v1/conversations")).status_code for _ in range(8)]
+            ending = asyncio.create_task(workers.end("one"))
+            while not ending.done():
+                statuses.append((await client.get("/api/v1/conversations")).status_code)
+            statuses += [(await client.get("/api/v1/conversations")).status_code for _ in range(8)]
+            assert set(statuses) == {200}
+            assert (await client.get("/metrics")).status_code == 404
+        assert await ending == 0
 
 
 async def test_services_go_on_soon_after_the_database_is_back_and_after_rare_failures(

@@ -136,6 +136,9 @@ def test_a_rollout_of_kubernetes_never_has_fewer_workers_and_asks_them_how_they_
         "readiness": "/readyz",
     }
     assert {each["port"] for each in probes.values()} == {port["name"]}
+    startup = container()["startupProbe"]
+    unit = (DEPLOY / "systemd" / "interject.service").read_text()
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= int(unit.split("TimeoutStartSec=")[1].split()[0])
 
 
 def test_a_pod_has_no_rights_and_is_the_user_of_the_image() -> None:
