@@ -146,6 +146,9 @@ async def test_in_a_group_a_program_cancels_its_own_tasks_only_unless_it_operate
         _, writes = await new_key(control, "chat")
         _, operates = await new_key(control, "operate")
         theirs = (await control.client.post(here, json=NIGHTLY)).json()
+        assert theirs["owner"]["name"] == "Operator"
+        elsewhere = (await control.client.post(f"{HERE}/schedules", json=NIGHTLY)).json()
+        assert (elsewhere["conversation"], elsewhere["owner"]["name"]) == ("web:local:one", "You")
         async with control.using(writes) as program:
             # Its own, also with the same client_id.
             own = (await program.post(here, json=NIGHTLY)).json()
@@ -155,8 +158,21 @@ async def test_in_a_group_a_program_cancels_its_own_tasks_only_unless_it_operate
             assert (await program.delete(f"{here}/{own['id']}")).json() == own
         async with control.using(operates) as program:
             assert (await program.delete(f"{here}/{theirs['id']}")).json() == theirs
-        assert (await control.client.get("/schedules")).json() == {"schedules": []}
-        elsewhere = (await control.client.post(f"{HERE}/schedules", json=NIGHTLY)).json()
-        assert elsewhere["conversation"] == "web:local:one"
         wrong = await control.client.delete(f"{here}/{elsewhere['id']}")
         assert (wrong.status_code, wrong.json()["code"]) == (404, "schedule_not_found")
+        assert (await control.client.get("/schedules")).json() == {"schedules": [elsewhere]}
+
+
+async def test_in_a_direct_chat_a_program_cancels_the_tasks_of_its_person(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    models.respond(lambda _: Say("Hi."))
+    async with control_api(tmp_path, api, models) as control:
+        ann = api.private()
+        await ann.say("hi")
+        await ann.hear("Hi.")
+        here = f"/conversations/telegram:123456:{ann.id}/schedules"
+        made = (await control.client.post(here, json=NIGHTLY)).json()
+        _, writes = await new_key(control, "chat")
+        async with control.using(writes) as program:
+            assert (await program.delete(f"{here}/{made['id']}")).json() == made

@@ -331,6 +331,20 @@ async def test_a_task_waits_for_the_running_one(tmp_path: Path, api: BotApi, mod
     assert "I work and am done." in str(models.requests[-1].body)
 
 
+async def test_a_task_is_done_however_many_messages_its_person_has_sent(
+    tmp_path: Path, api: BotApi, models: ModelServer
+) -> None:
+    ann, limit = api.private(), "[limits]\nmessages_per_minute = 1\n"
+    async with gateway(write_settings(tmp_path, api, models, more=limit)) as built:
+        await begun(ann, models)
+        models.respond(answers(add()))
+        await ann.say("one more")
+        await ann.hear("Not taken")
+        await plan(built.gateway.store, ann, due=datetime.now(UTC))
+        built.gateway.schedules.changed.set()
+        await ann.hear("Your tea!")
+
+
 async def test_forgotten_people_have_no_tasks(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     ann = api.private()
     later = datetime.now(UTC) + timedelta(days=1)
