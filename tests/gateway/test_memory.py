@@ -98,7 +98,11 @@ async def test_a_group_has_notes_of_its_own_and_no_others(tmp_path: Path, api: B
         (note,) = await built.gateway.memories.of(f"telegram/123456/{group.id}")
         bob, root = people[1:]
         await group.say(f"/memory forget {note.note.handle}", topic=kitchen, sender=bob)
-        await group.hear("Only *Ann*, for whom it was taken, and admins")
+        refusal = "Only *Ann*, for whom it was taken, and admins"
+        await group.hear(refusal)
+        models.respond(answers(Call("memory", {"action": "forget", "handle": note.note.handle})))
+        await group.say("note it no more", topic=kitchen, sender=bob)
+        await group.hear(f"Result: {refusal}")
         await group.say(f"/memory forget {note.note.handle}", topic=kitchen, sender=root)
         await group.hear("Forgotten:")
 
