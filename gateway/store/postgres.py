@@ -83,6 +83,10 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _CONFLICTS = frozenset({"40001", "40P01", _LOCK_NOT_AVAILABLE})
 """SQLSTATE: serialization failure, deadlock, lock not available."""
 
+_NOT_GIVEN = "22023"
+"""SQLSTATE (invalid parameter value) where the server is asked for a transaction whose number it has not given to any:
+it has crashed before it had written down that it gave it."""
+
 _sessions_of_turns = select(turns.c.id, turns.c.session).where(turns.c.id.in_(bindparam("ids", expanding=True)))
 _sessions_of_rows = select(inbox.c.id, inbox.c.session).where(inbox.c.id.in_(bindparam("ids", expanding=True)))
 _NUMBER = "SELECT pg_current_xact_id()::text"
@@ -337,8 +341,13 @@ class _ServerTransactions:
         server says so, or the store closes. Raises `DBAPIError` or `StoreUnreachable`."""
 
         def ask() -> str | None:
-            with self._server.writing.connect() as connection:
-                return connection.execute(_status, {"id": number}).scalar()
+            try:
+                with self._server.writing.connect() as connection:
+                    return connection.execute(_status, {"id": number}).scalar()
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != _NOT_GIVEN:
+                    raise
+                return "aborted"
 
         while True:
             try:

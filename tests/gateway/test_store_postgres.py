@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from math import inf, nan
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -558,6 +560,30 @@ async def test_while_the_server_is_restarted_writes_wait_and_go_on_in_their_orde
             await asyncio.to_thread(server.start)
             await asyncio.gather(*writing, reading)
             assert first_words(await begin(store)) == ["before", *map(str, range(20))]
+
+
+async def test_a_transaction_in_which_the_server_crashes_is_run_again(tmp_path: Path) -> None:
+    """It has forgotten that there was such a transaction."""
+    attempts = 0
+
+    with running(("fsync=off",)) as server:
+
+        def write(connection: Connection) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 4:
+                # Then it ends all others too, and recovers.
+                os.kill(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one(), SIGKILL)
+            for number in range(3):
+                connection.execute(_note, {"at": datetime.fromtimestamp(attempts, UTC), "of": {"number": number}})
+
+        async with open_store(server.create()) as store:
+            for _ in range(4):
+                await store.write(write, Apart("audit"))
+            assert (
+                await store.read(lambda connection: connection.execute(select(func.count(audit.c.id))).scalar()) == 12
+            )
+    assert attempts == 5
 
 
 async def test_a_server_that_stays_away_is_told_and_nothing_is_stored(tmp_path: Path, file: Path) -> None:
