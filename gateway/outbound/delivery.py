@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 PREVIEW_CONCURRENCY = 6
 """Replies that may be shown on a channel at once before previews wait, so that finished replies need not."""
 
+STORE_PAUSE = 0.5
+"""Seconds between attempts to store that a reply is shown."""
+
 STATE_DELAY = 1.0
 """Seconds that a message's state must last before it is shown on a remote channel: a quick answer then costs one call
 to the platform, not three."""
@@ -237,6 +240,7 @@ class Delivery:
         self._missing: set[str] = set()
         self._in_progress: Counter[str] = Counter()
         self._calls: dict[asyncio.Future[None], Channel] = {}
+        self._storing: set[asyncio.Task[None]] = set()
         self._tasks = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Delivery:
@@ -244,7 +248,7 @@ class Delivery:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in self._senders():
+        for task in (*self._senders(), *self._storing):
             task.cancel()
         await self._tasks.__aexit__(None, None, None)
 
@@ -604,13 +608,46 @@ class Delivery:
         if document.parked:
             # Removed before the next await: a turn that is resumed reads from the store what was sent.
             conversation.replies.pop(document.id, None)
-        await asyncio.gather(
+        _, is_stored = await asyncio.gather(
             reply.ledger.recorded(), try_to_store(lambda: self._outbox.delivered(document.id, undelivered))
         )
         if document.done:
             conversation.replies.pop(document.id, None)
+        if not (is_stored and (document.done or reply.ledger.is_stored)):
+            if document.parked:
+                # A turn that is resumed before the store knows what was sent goes on with what is known here.
+                conversation.replies.setdefault(document.id, reply)
+            storing = self._tasks.create_task(self._store_end(conversation, reply, document, undelivered))
+            self._storing.add(storing)
+            storing.add_done_callback(self._storing.discard)
         if undelivered is not None:
             await self._tell(reply.builder, undelivered)
+
+    async def _store_end(
+        self, conversation: _Conversation, reply: _Reply, document: Reply, undelivered: Undelivered | None
+    ) -> None:
+        """Stores how the delivery has ended as soon as the store writes again: until then other replies of the
+        conversation wait for it."""
+        builder = reply.builder
+        while True:
+            await asyncio.sleep(STORE_PAUSE)
+            if not self._may_send():
+                # Another worker may go on with it.
+                continue
+            try:
+                await reply.ledger.store_rest()
+                if reply.builder is builder:
+                    await self._outbox.delivered(document.id, undelivered)
+            except StoreError as error:
+                log.debug("the end of the delivery of reply %s is not stored yet: %s", document.id, error)
+            except Exception:
+                log.exception("the end of the delivery of reply %s cannot be stored", document.id)
+                break
+            else:
+                log.info("the end of the delivery of reply %s is stored", document.id)
+                break
+        if document.parked and reply.builder is builder and conversation.replies.get(document.id) is reply:
+            del conversation.replies[document.id]
 
     def _part_not_delivered(self, reply: str, key: str, reason: str) -> None:
         self._on_part_undelivered(reply, UndeliveredPart(reason, call_of(key)))

@@ -58,6 +58,8 @@ class ReplyLedger:
         self._failures: Counter[str] = Counter()
         self._shown: set[str] = set()
         self._recording: asyncio.Task[None] | None = None
+        self._unstored: set[str] = set()
+        """The keys of pieces whose state the store does not have."""
 
     @property
     def progress(self) -> int:
@@ -91,11 +93,12 @@ class ReplyLedger:
         self._pieces[key] = Sent(key, "shown", ref, digest)
         self._shown.add(key)
         # Not awaited: what the store is told next, such as that all is delivered, is committed together with it.
-        self._recording = asyncio.create_task(try_to_store(lambda: self._outbox.sent(self._id, key, ref, digest)))
+        self._recording = asyncio.create_task(self._store(lambda: self._outbox.sent(self._id, key, ref, digest), key))
 
     async def rename(self, old: str, new: str) -> None:
         await self.recorded()
-        await try_to_store(lambda: self._outbox.rename(self._id, old, new))
+        if not await try_to_store(lambda: self._outbox.rename(self._id, old, new)) or old in self._unstored:
+            self._unstored |= {old, new}
         self._pieces = {
             (new if key == old else key): Sent(new, piece.state, piece.ref) if key == old else piece
             for key, piece in self._pieces.items()
@@ -104,20 +107,50 @@ class ReplyLedger:
     async def removed(self, key: str) -> None:
         await self.recorded()
         self._pieces.pop(key, None)
-        await try_to_store(lambda: self._outbox.removed(self._id, key))
+        await self._store(lambda: self._outbox.removed(self._id, key), key)
 
     async def simplified(self, key: str) -> None:
         await self.recorded()
         self._pieces[key] = Sent(key, "simplified")
         self._shown.add(key)
-        await try_to_store(lambda: self._outbox.simplified(self._id, key))
+        await self._store(lambda: self._outbox.simplified(self._id, key), key)
 
     async def undeliverable(self, key: str, reason: str) -> None:
         await self.recorded()
         self._pieces[key] = Sent(key, "undeliverable", reason=reason)
         self._shown.add(key)
-        await try_to_store(lambda: self._outbox.undeliverable(self._id, key, reason))
+        await self._store(lambda: self._outbox.undeliverable(self._id, key, reason), key)
         self._undeliverable(key, reason)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has all that was recorded."""
+        return not self._unstored
+
+    async def store_rest(self) -> None:
+        """Stores what could not be stored before. Raises `StoreError`."""
+        await self.recorded()
+        for key in [*filter(self._unstored.__contains__, self._pieces), *(self._unstored - self._pieces.keys())]:
+            await self._store_again(key, self._pieces.get(key))
+            self._unstored.discard(key)
+
+    async def _store_again(self, key: str, piece: Sent | None) -> None:
+        match piece:
+            case None:
+                await self._outbox.removed(self._id, key)
+            case Sent(state="shown"):
+                await self._outbox.sent(self._id, key, piece.ref, piece.digest)
+            case Sent(state="simplified"):
+                await self._outbox.simplified(self._id, key)
+            case Sent(state="undeliverable"):
+                await self._outbox.undeliverable(self._id, key, piece.reason)
+
+    async def _store(self, write: Callable[[], Awaitable[None]], key: str) -> None:
+        """Records the state of the piece, or notes that it is not recorded yet."""
+        if await try_to_store(write):
+            self._unstored.discard(key)
+        else:
+            self._unstored.add(key)
 
     def failed(self, key: str) -> bool:
         self._failures[key] += 1
@@ -128,9 +161,12 @@ async def _ended(writing: asyncio.Task[None]) -> None:
     await writing
 
 
-async def try_to_store(write: Callable[[], Awaitable[None]]) -> None:
-    """Goes on when the store cannot write: the reply is shown anyway, at the risk of a repeat after a restart."""
+async def try_to_store(write: Callable[[], Awaitable[None]]) -> bool:
+    """Goes on when the store cannot write: the reply is shown anyway, at the risk of a repeat after a restart. Whether
+    it is stored."""
     try:
         await write()
     except StoreError as error:
         log.error("cannot write the outbox: %s", error)
+        return False
+    return True

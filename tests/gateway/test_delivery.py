@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from agent.events import OnDelta, TextDelta
+from agent.log import Call
 from agent.model import Answer, Request
 from agent.models.scripted import ScriptedModel
+from agent.tools import load_tools
 from channels.address import Address
 from channels.channel import (
     ChannelError,
@@ -345,3 +347,38 @@ async def test_a_reply_for_a_removed_channel_waits_until_it_is_configured_again(
         await play.reply("You said: hi")
         await play.until_idle()
         assert len(play.shown()) == 2
+
+
+@pytest.mark.engines
+async def test_what_was_shown_while_the_store_could_not_write_is_stored_as_soon_as_it_can(tmp_path: Path) -> None:
+    async with playing(tmp_path, ScriptedModel()) as play:
+        play.refuse_to_write("outbox")
+        play.refuse_to_write("turns", "UPDATE OF delivered")
+        await play.say("one")
+        await play.reply("You said: one")
+        await play.until_idle()
+        assert play.sql("SELECT delivered FROM turns") == [(False,)]
+        play.write_again("outbox")
+        play.write_again("turns")
+        await until(lambda: play.sql("SELECT delivered FROM turns") == [(True,)])
+
+
+@pytest.mark.engines
+async def test_a_question_that_was_shown_while_the_store_could_not_write_is_answered_in_its_message(
+    tmp_path: Path,
+) -> None:
+    model = ScriptedModel([Call("c", "ask_user", '{"question": "Which?", "options": ["red", "blue"]}')], "Blue it is.")
+    async with playing(tmp_path, model, *load_tools(["ask_user"])) as play:
+        play.refuse_to_write("outbox")
+        play.refuse_to_write("turns", "UPDATE OF delivered", "NEW.delivered")
+        await play.say("paint it")
+        await play.reply("Which?", done=False)
+        await until(lambda: play.sql("SELECT parked FROM turns") == [(True,)])
+        play.write_again("outbox")
+        play.write_again("turns")
+        await until(lambda: play.sql("SELECT delivered FROM turns") == [(True,)])
+        assert [state for (state,) in play.sql("SELECT state FROM outbox")] == ["shown"]
+        await play.say("blue")
+        await play.reply("Blue it is.")
+        await play.until_idle()
+        assert len(play.channel.replies) == 1
