@@ -3,7 +3,38 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+LOCK = "gateway.lock"
+
+
+class HomeBusy(Exception):
+    """Another gateway uses the data directory."""
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """The data directory is this process's alone, until it ends at the latest. Raises `HomeBusy` or `OSError`."""
+    make_home(home)
+    file = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+            holder = f"process {pid}" if pid.isdecimal() else "another process"
+            raise HomeBusy(
+                f"{home} is in use by {holder}: stop that gateway, or give this one an INTERJECT_HOME of its own"
+            ) from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(file)
 
 
 def make_home(home: Path) -> None:

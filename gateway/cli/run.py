@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
 
 from agent.context.manager import ContextError
@@ -18,7 +19,7 @@ from gateway.assembly.build import build
 from gateway.assembly.signals import ExtraMissing
 from gateway.cli.banner import banner
 from gateway.cli.event_loop import CancelOnSignal, RunOnSignal, run_in_loop
-from gateway.cli.home import describe_error
+from gateway.cli.home import HomeBusy, describe_error, held
 from gateway.cli.instance_file import published
 from gateway.cli.logs import LogOfGateway, log_to, secrets_in
 from gateway.cli.memory import hide_memory
@@ -44,14 +45,20 @@ def run(configuration: Configuration) -> int:
     log_to(sys.stderr, secrets_in(configuration), configuration.settings.logging)
     try:
         use_writable_folders(configuration.home)
-        while True:
-            try:
-                return run_in_loop(_serve(configuration))
-            except* LeaseLost:
-                log.warning("other workers take this one for dead: it begins again as another one")
-    except (StoreError, HookError, ContextError, ExtraMissing, PortTaken, ChannelError, OSError) as error:
+        # A database in a file has a lock of its own.
+        with nullcontext() if configuration.settings.store.file is not None else held(configuration.home):
+            return _run(configuration)
+    except (HomeBusy, StoreError, HookError, ContextError, ExtraMissing, PortTaken, ChannelError, OSError) as error:
         sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")
         return 1
+
+
+def _run(configuration: Configuration) -> int:
+    while True:
+        try:
+            return run_in_loop(_serve(configuration))
+        except* LeaseLost:
+            log.warning("other workers take this one for dead: it begins again as another one")
 
 
 async def _serve(configuration: Configuration) -> int:

@@ -90,6 +90,23 @@ async def test_status_is_about_the_gateway_of_this_data_directory(settings: Path
         assert "port" in parts
 
 
+async def test_two_workers_do_not_share_a_data_directory(settings: Path) -> None:
+    async with fleet(settings, "one") as workers:
+        await workers.alive("one")
+        await ready(workers, "one")
+        first = workers.processes["first"] = workers.processes["one"]
+        before = published(workers, "one")
+        await workers.start("one")
+        assert await workers.processes["one"].running.wait() == 1
+        log = await asyncio.to_thread((settings.parent / "one.log").read_text)
+        assert f"{settings.parent / 'one'} is in use by process {first.running.pid}: stop that gateway" in log
+        assert published(workers, "one") == before
+        # With kill -9, too, the directory is free at once.
+        await workers.kill("first")
+        await workers.start("one")
+        await workers.alive("one")
+
+
 async def test_while_the_database_is_away_each_service_says_once_that_it_waits(settings: Path) -> None:
     log = settings.parent / "one.log"
     waits = "gateway.turns.revocation_stops.obey_stop_requests waits for the database: "
