@@ -149,6 +149,18 @@ async def test_there_is_a_limit(tmp_path: Path, api: BotApi, models: ModelServer
         assert await store.add_note(first.owner, session, "telegram", first.author, "test 0", "A fact.") in known
 
 
+async def test_an_agent_without_the_tool_is_given_no_notes(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
+    models.respond(answers(ADD))
+    ann, file = api.private(), write_settings(tmp_path, api, models)
+    async with gateway(file):
+        await ann.say("note it")
+        await ann.hear("Result: Noted.")
+    file.write_text(f'{file.read_text()}[tools]\nenabled = ["read_file"]\n')
+    async with gateway(file):
+        await ann.say("my tea?")
+        await ann.hear("I know nothing.")
+
+
 async def test_who_is_forgotten_is_not_remembered(tmp_path: Path, api: BotApi, models: ModelServer) -> None:
     models.respond(answers(ADD))
     ann = api.private()
