@@ -99,6 +99,7 @@ def _section(section: KnownSection, given: dict[Key, object]) -> Iterator[str]:
 
 
 def _comment(text: str) -> list[str]:
+    text = " ".join(text.split())
     return textwrap.wrap(text, width=110, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
 
 

@@ -46,6 +46,10 @@ def test_without_answers_it_sets_nothing(operator: Operator) -> None:
     assert operator.settings(template(Answers())) == operator.settings("")
 
 
+def test_comments_have_no_gaps() -> None:
+    assert not [line for line in template(EVERYTHING).splitlines() if line.startswith("# ") and "  " in line]
+
+
 def test_answers_are_filled_in(operator: Operator) -> None:
     settings = operator.settings(template(EVERYTHING), OPENAI_API_KEY="k", **TOKENS)
 
