@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from uuid import uuid4
 from zlib import crc32
 
 from sqlalchemy import URL, Connection, bindparam, select, text
@@ -26,13 +27,14 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.sessions import conversation_of
+from gateway.store import transaction_marks
 from gateway.store.engine import Job
 from gateway.store.errors import StoreFailed, StoreUnreachable
 from gateway.store.postgres_database import ALL, MAX_IDLE, WRITING, connect_directly, explain, is_lost, open_database
 from gateway.store.prepared import KnownStatements, PreparingConnection, Rows
 from gateway.store.records import Arrival, Turn
 from gateway.store.schema import inbox, turns
-from gateway.store.scope import WHOLE, OfMessage, OfSession, OfTable, OfTurn, Scope, Urgent, Whole, group_of
+from gateway.store.scope import WHOLE, Apart, OfMessage, OfSession, OfTable, OfTurn, Scope, Urgent, Whole, group_of
 from gateway.store.writer import LATER, OnCommitted, Writer, untold
 
 if TYPE_CHECKING:
@@ -128,6 +130,7 @@ async def open_postgres(
             stack.callback(closing.set)
             engine = PostgresEngine(server, lanes, sessions)
             try:
+                await engine.write(transaction_marks.forget_old, Apart("transaction-marks"))
                 yield engine
             finally:
                 await engine.stop()
@@ -298,6 +301,7 @@ class _ServerTransactions:
         self._sessions = sessions
         self._closing = closing
         self._statements = KnownStatements()
+        self._writer = uuid4().hex
 
     def run(self, jobs: Sequence[tuple[Job[Any], Scope]], *, again: bool) -> list[Any]:
         conflicts = 0
@@ -327,41 +331,49 @@ class _ServerTransactions:
                     return [LATER] * len(jobs)
                 raise
             results = [LATER if group_of(scope) in held else job(connection) for job, scope in jobs]
+            mark = uuid4().hex
+            transaction_marks.note(connection, self._writer, mark)
             try:
                 transaction.commit()
             except SQLAlchemyError as error:
-                if not is_lost(error) or not self._is_committed(number):
+                if not is_lost(error) or not self._is_committed(number, mark):
                     raise
         for scope, session in _made_in(results):
             self._sessions.note(scope, session)
         return results
 
-    def _is_committed(self, number: str) -> bool:
+    def _is_committed(self, number: str, mark: str) -> bool:
         """Whether the transaction is committed whose connection was lost when it should be; waits until the
         server says so, or the store closes. Raises `DBAPIError` or `StoreUnreachable`."""
 
-        def ask() -> str | None:
+        def ask() -> bool | None:
+            """None while it is in progress: the server has not noticed that its connection is lost."""
             try:
                 with self._server.writing.connect() as connection:
-                    return connection.execute(_status, {"id": number}).scalar()
+                    if connection.execute(_status, {"id": number}).scalar() == "in progress":
+                        return None
+                    return transaction_marks.is_last(connection, self._writer, mark)
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) != _NOT_GIVEN:
                     raise
-                return "aborted"
+                return False
 
         while True:
             try:
-                status = self._server.patiently(ask)
+                committed = self._server.patiently(ask)
             except StoreUnreachable:
                 # Nothing may be said about the write before that is known.
                 if self._closing.is_set():
                     raise
                 continue
-            if status == "in progress":
+            if committed is None:
                 time.sleep(PAUSE)
                 continue
-            log.warning("the connection to the database was lost during a commit; the server says: %s", status)
-            return status == "committed"
+            log.warning(
+                "the connection to the database was lost during a commit, which is %s",
+                "stored" if committed else "made again",
+            )
+            return committed
 
 
 @dataclass(frozen=True, slots=True)

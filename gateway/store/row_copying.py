@@ -32,7 +32,16 @@ from sqlalchemy.types import TypeEngine
 
 from agent import gate
 from gateway.store.errors import StoreFailed
-from gateway.store.schema import Json, Timestamp, mcp_accounts, mcp_sign_ins, metadata, shared_secrets, workers
+from gateway.store.schema import (
+    Json,
+    Timestamp,
+    mcp_accounts,
+    mcp_sign_ins,
+    metadata,
+    shared_secrets,
+    transaction_marks,
+    workers,
+)
 
 T = TypeVar("T")
 
@@ -48,9 +57,9 @@ Row = tuple[Any, ...]
 
 Key = tuple[Any, ...]
 
-NOT_COPIED = (workers, mcp_accounts, mcp_sign_ins, shared_secrets)
-"""Workers are processes, of which none runs. Whoever uses a copy must not sign in as those of the original: a token
-that both have is exchanged for a new one by one of them, and then the other has none."""
+NOT_COPIED = (workers, transaction_marks, mcp_accounts, mcp_sign_ins, shared_secrets)
+"""Workers are processes, of which none runs, with their transactions. Whoever uses a copy must not sign in as those of
+the original: a token that both have is exchanged for a new one by one of them, and then the other has none."""
 
 TABLES = tuple(table for table in metadata.sorted_tables if table not in NOT_COPIED)
 """What is copied, also into backups, those first to which others refer."""

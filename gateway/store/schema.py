@@ -34,7 +34,7 @@ from agent import gate
 
 AnyRow = Row[*tuple[Any, ...]]
 
-REVISION = "0031"
+REVISION = "0032"
 """The newest revision in `migrations/versions`, repeated here so that opening a current database needs no Alembic."""
 
 OLDEST = "0021"
@@ -609,6 +609,16 @@ workspace_names = Table(
     sqlite_with_rowid=False,
 )
 """The folders of workspaces: names that are made with a part of a hash only, and yet belong to one owner each."""
+
+transaction_marks = Table(
+    "transaction_marks",
+    metadata,
+    Column("writer", String(32), primary_key=True),
+    Column("mark", String(32), nullable=False),
+    Column("at", Timestamp, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The last committed transaction of each thread that writes on a server."""
 
 mcp_accounts = Table(
     "mcp_accounts",

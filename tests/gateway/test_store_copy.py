@@ -29,7 +29,7 @@ from tests.servers.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 ASKS = Call("ask_user", {"question": "Red or blue?", "options": ["red", "blue"]})
-NOT_COPIED = {"workers", "mcp_accounts", "mcp_sign_ins", "shared_secrets"}
+NOT_COPIED = {"workers", "transaction_marks", "mcp_accounts", "mcp_sign_ins", "shared_secrets"}
 BOTH_WAYS = pytest.mark.parametrize("to", ["postgresql", "sqlite"])
 
 

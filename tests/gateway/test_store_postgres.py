@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -380,7 +382,7 @@ async def test_what_is_rolled_back_is_not_called_stored(store: Store) -> None:
         with suppress(DBAPIError):
             connection.exec_driver_sql("SELECT 1/0")
 
-    with pytest.raises(StoreFailed, match="rolled back"):
+    with pytest.raises(StoreFailed, match="transaction is aborted"):
         await store.write(swallow, Apart("lost"))
     assert await store.write(lambda c: c.scalar(select(literal("x"))), Apart("lost")) == "x"
 
@@ -584,6 +586,45 @@ async def test_a_transaction_in_which_the_server_crashes_is_run_again(tmp_path: 
                 await store.read(lambda connection: connection.execute(select(func.count(audit.c.id))).scalar()) == 12
             )
     assert attempts == 5
+
+
+async def test_a_crashed_server_that_gives_the_same_number_to_another_transaction_stores_both(tmp_path: Path) -> None:
+    attempts = 0
+
+    with running(("fsync=off",)) as server:
+        url = server.create()
+
+        def write(connection: Connection) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts == 4:
+                number, backend = connection.exec_driver_sql(
+                    "SELECT pg_current_xact_id()::text, pg_backend_pid()"
+                ).one()
+                os.kill(backend, SIGKILL)
+                assert next_transaction(url) == number
+            for each in range(3):
+                connection.execute(_note, {"at": datetime.fromtimestamp(attempts, UTC), "of": {"number": each}})
+
+        async with open_store(url) as store:
+            for _ in range(4):
+                await store.write(write, Apart("audit"))
+            assert (
+                await store.read(lambda connection: connection.execute(select(func.count(audit.c.id))).scalar()) == 12
+            )
+    assert attempts == 5
+
+
+def next_transaction(url: str) -> str:
+    """Commits one as soon as the server has recovered; its number."""
+    for _ in range(600):
+        with suppress(psycopg.OperationalError), psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE another ()")
+            found = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+            assert found is not None
+            return str(found[0])
+        time.sleep(0.05)
+    raise AssertionError("the server has not recovered")
 
 
 async def test_a_server_that_stays_away_is_told_and_nothing_is_stored(tmp_path: Path, file: Path) -> None:
