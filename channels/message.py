@@ -128,7 +128,8 @@ class Receipt:
     """The message is committed. `duplicate`: it was before; `differs`: as another message, with another digest, and
     this one was not stored. `refused` is the reason why it may not be read.
 
-    `words`: the queued message, for a command that only chooses how the message after it is read (`/queue hello`).
+    `words` are those of a message that a command is only the beginning of (`/queue hello`), and that waits to be read:
+    perhaps nothing answers the command itself.
     `run` is the run id, for a message that gets its own answer (see `channels.runs`). `command` is the command that the
     message is taken as, "" for none: words that ask for nothing but a stop are one.
     """

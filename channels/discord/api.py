@@ -29,6 +29,9 @@ from channels.discord.parse import Json
 
 log = logging.getLogger(__name__)
 
+NO_MENTIONS = {"parse": [], "replied_user": False}
+"""https://discord.com/developers/docs/resources/message#allowed-mentions-object"""
+
 _MAX_BUDGETS = 1000
 _TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=10, sock_read=60)
 

@@ -19,7 +19,8 @@ from discord.http import Route
 from channels.address import Sender
 from channels.backoff import Backoff
 from channels.channel import RetryLater, Undeliverable, Unreachable
-from channels.discord.api import Rest, discord_errors
+from channels.discord import limits
+from channels.discord.api import NO_MENTIONS, Rest, discord_errors
 from channels.discord.connection import Behind, Event
 from channels.discord.cursors import MessageCursors
 from channels.discord.directory import Directory, GuildChannel, guild_channel
@@ -28,6 +29,7 @@ from channels.discord.member_roles import MemberRoles
 from channels.discord.parse import COMMAND, Bot, Json, author, chat_of, parse, split
 from channels.discord.progress import Progress
 from channels.discord.proxies import DELETION_DELAY, Proxies
+from channels.discord.render import utf16
 from channels.discord.snowflakes import first_id, made_at
 from channels.message import Deliver, InboundMessage, Receipt
 from channels.visible import MALFORMED
@@ -399,14 +401,7 @@ class Inbound:
 
     async def _answer(self, message: InboundMessage, id: str, token: str, *, is_command: bool) -> None:
         """Stores it, then acknowledges it to the person's Discord client."""
-        receipt = await self._store(message)
-        accepted = receipt is not None and receipt.refused is None
-        answer: Json = {"type": _THINKING if is_command else _UNCHANGED}
-        if is_command and not accepted:
-            answer = {
-                "type": _MESSAGE,
-                "data": {"content": "You are not allowed to do that here.", "flags": _EPHEMERAL},
-            }
+        answer = _answer(await self._store(message), is_command=is_command)
         route = Route("POST", "/interactions/{id}/{token}/callback", id=id, token=token)
         try:
             await self._rest.request(route, json=answer)
@@ -414,4 +409,21 @@ class Inbound:
             log.info("%s: an interaction could not be answered: %s", self._bot.channel, error)
             self._interactions.deferred(id, usable=False)
         else:
-            self._interactions.deferred(id, usable=accepted)
+            self._interactions.deferred(id, usable=answer["type"] == _THINKING)
+
+
+def _answer(receipt: Receipt | None, *, is_command: bool) -> Json:
+    """What Discord shows of an interaction at once."""
+    if not is_command:
+        return {"type": _UNCHANGED}
+    if receipt is None or receipt.refused is not None:
+        return {"type": _MESSAGE, "data": {"content": "You are not allowed to do that here.", "flags": _EPHEMERAL}}
+    if receipt.words:
+        # It shows the command without them.
+        return {"type": _MESSAGE, "data": {"content": _quoted(receipt.words), "allowed_mentions": NO_MENTIONS}}
+    return {"type": _THINKING}
+
+
+def _quoted(text: str) -> str:
+    quoted = "\n".join(f"> {line}" for line in text.splitlines())
+    return quoted if utf16(quoted) <= limits.CONTENT else f"{quoted[: limits.CONTENT // 2 - 1]}…"

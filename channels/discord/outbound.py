@@ -15,7 +15,7 @@ from agent.media import MediaMissing, MediaStore
 from channels.address import Address
 from channels.channel import Refused
 from channels.discord import limits
-from channels.discord.api import Rest, discord_errors
+from channels.discord.api import NO_MENTIONS, Rest, discord_errors
 from channels.discord.interactions import Interactions, original
 from channels.discord.parse import Json
 from channels.discord.render import (
@@ -38,8 +38,6 @@ _SUPPRESS_EMBEDS = 1 << 2
 _COMPONENTS_V2 = 1 << 15
 """SUPPRESS_EMBEDS, IS_COMPONENTS_V2: https://discord.com/developers/docs/resources/message#message-object-message-flags"""
 
-_NO_MENTIONS = {"parse": [], "replied_user": False}
-"""https://discord.com/developers/docs/resources/message#allowed-mentions-object"""
 
 _UNKNOWN_MESSAGE = 10008
 _MAY_NOT_REPLY = 160002
@@ -214,12 +212,12 @@ class ChatTarget:
 def _body(text: Text) -> Json:
     if text.accent is not None:
         boxed = [box(text, text.accent)]
-        return {"components": boxed, "flags": _COMPONENTS_V2, "allowed_mentions": _NO_MENTIONS}
+        return {"components": boxed, "flags": _COMPONENTS_V2, "allowed_mentions": NO_MENTIONS}
     return {
         "content": text.markdown,
         "components": components(text.buttons),
         "flags": _SUPPRESS_EMBEDS,
-        "allowed_mentions": _NO_MENTIONS,
+        "allowed_mentions": NO_MENTIONS,
     }
 
 

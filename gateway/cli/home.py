@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from config.load import Configuration
+
 LOCK = "gateway.lock"
 
 
@@ -17,8 +19,13 @@ class HomeBusy(Exception):
 
 
 @contextmanager
-def held(home: Path) -> Iterator[None]:
-    """The data directory is this process's alone, until it ends at the latest. Raises `HomeBusy` or `OSError`."""
+def held(configuration: Configuration) -> Iterator[None]:
+    """The data directory is this process's alone, until it ends at the latest; a database in a file has a lock of its
+    own. Raises `HomeBusy` or `OSError`."""
+    if configuration.settings.store.file is not None:
+        yield
+        return
+    home = configuration.home
     make_home(home)
     file = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -10,6 +10,7 @@ from channels.terminal.screen import Screen
 from config.load import Configuration
 from gateway.assembly.build import Built, build
 from gateway.assembly.signals import ExtraMissing
+from gateway.cli.home import HomeBusy, held
 from gateway.cli.instance_file import published
 from gateway.cli.logs import LogOfGateway
 from gateway.cli.memory import hide_memory
@@ -22,8 +23,9 @@ async def run_with_terminal(configuration: Configuration, screen: Screen) -> Non
     hide_memory()
     async with AsyncExitStack() as stack:
         try:
+            stack.enter_context(held(configuration))
             built = await _build(configuration, stack)
-        except (StoreError, ExtraMissing) as error:
+        except (HomeBusy, StoreError, ExtraMissing) as error:
             raise ChannelRejected(str(error)) from error
         built.gateway.add(TerminalChannel(screen, built.gateway.media))
         stack.enter_context(published(configuration.home, built.link))

@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 import time
-from contextlib import nullcontext
 from functools import partial
 
 from agent.context.manager import ContextError
@@ -45,8 +44,7 @@ def run(configuration: Configuration) -> int:
     log_to(sys.stderr, secrets_in(configuration), configuration.settings.logging)
     try:
         use_writable_folders(configuration.home)
-        # A database in a file has a lock of its own.
-        with nullcontext() if configuration.settings.store.file is not None else held(configuration.home):
+        with held(configuration):
             return _run(configuration)
     except (HomeBusy, StoreError, HookError, ContextError, ExtraMissing, PortTaken, ChannelError, OSError) as error:
         sys.stderr.write(f"interject: {describe_error(error, configuration.home)}\n")

@@ -182,7 +182,8 @@ class Receiver:
         if arrival is None:
             return None
         reason = arrival.reason if arrival.state == "refused" else None
-        words = message.text if is_command and message.kind == "new" else None
+        waits = is_command and message.kind == "new" and arrival.state == "waiting"
+        words = message.text if waits else None
         return Receipt(arrival.id, arrival.duplicate, reason, words, arrival.run, arrival.differs, arrival.command)
 
     async def _take(
@@ -310,6 +311,8 @@ class Receiver:
             is_denied = is_denied and arrival.reason == refused
             if not is_denied and not is_read and not arrival.over_limit:
                 self._pass_on(message, arrival)
+            if is_read:
+                arrival = replace(arrival, state="consumed")
         return arrival
 
     async def _store_message(

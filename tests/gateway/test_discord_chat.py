@@ -108,6 +108,41 @@ async def test_a_preview_that_comes_while_the_agent_works_steers_nothing(
     assert len(models.requests) == 1
 
 
+@pytest.mark.parametrize("command", ["steer", "queue"])
+async def test_a_command_whose_words_wait_shows_them_at_once(
+    file: Path, discord: Discord, models: ModelServer, command: str
+) -> None:
+    gate = asyncio.Event()
+    models.script(Say(["It says", Gate(gate), " more."]), Say("In short: rain."))
+    async with gateway(file):
+        room = discord.channel("general")
+        await discord.connected()
+        await discord.until(lambda discord: discord.commands)
+        await room.say("<@4242> what does it say?")
+        await room.hear(re.compile("It says"))
+        used = await room.command(command, arguments="in short,\n@everyone")
+        assert await used.until_answered() == 4
+        assert used.shown is not None
+        assert used.shown.content == "> in short,\n> @everyone"
+        assert used.shown.pings == frozenset()
+        gate.set()
+        await room.until(lambda place: any("In short: rain." in text for text in place.texts))
+    assert "in short,\n@everyone" in told(models.requests[1])
+
+
+async def test_a_command_whose_words_begin_a_task_has_the_answer(
+    file: Path, discord: Discord, models: ModelServer
+) -> None:
+    models.script(Say("Rain."))
+    async with gateway(file):
+        room = discord.channel("general")
+        await discord.connected()
+        await discord.until(lambda discord: discord.commands)
+        used = await room.command("queue", arguments="what does it say?")
+        assert await used.until_answered() == 5
+        await room.until(lambda place: used.shown is not None and used.shown.content == "Rain.")
+
+
 async def test_the_bot_is_called_into_a_talk_and_later_again(file: Path, discord: Discord, models: ModelServer) -> None:
     models.script(Say("Ann wants tea."), Say("Bob gave in."))
     async with gateway(file):

@@ -602,15 +602,6 @@ async def test_the_command_asks_the_running_gateway(tmp_path: Path) -> None:
     assert not (desk.home / "gateway.sock").exists()
 
 
-@pytest.mark.engines("postgresql")
-async def test_the_next_worker_in_a_data_directory_is_found_when_the_one_before_it_has_ended(tmp_path: Path) -> None:
-    desk = Desk(tmp_path)
-    desk.write(f'[web]\nport = 0\n[store]\nurl = "{engines.url(tmp_path / "interject.db")}"\n')
-    async with desk.running() as before, desk.running():
-        assert (await before.end(signal.SIGTERM)).code == 0
-        assert (await desk.call("reload")).out == "No setting has changed.\n"
-
-
 async def test_a_data_directory_with_a_long_name_has_a_socket_too(tmp_path: Path) -> None:
     desk = Desk(tmp_path / ("long" * 30))
     desk.folder.mkdir()

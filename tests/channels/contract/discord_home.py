@@ -133,7 +133,9 @@ class DiscordPlace(PlainPlace):
                 await asyncio.sleep(0.02)
 
     def screen(self) -> Sequence[Seen]:
-        return [seen for shown in self.chat.messages if not shown.loading for seen in _seen(shown)]
+        """Without what people say by commands: Discord shows it as the bot's."""
+        said = [shown for shown in self.chat.messages if shown.loading or _is_persons(shown)]
+        return [seen for shown in self.chat.messages if shown not in said for seen in _seen(shown)]
 
     def status(self) -> str:
         texts = "\n".join(self.chat.texts).splitlines()
@@ -304,6 +306,11 @@ def _is_foreseen(refusal: discord.Refusal) -> bool:
     state is shown on them; the second account's token is wrong."""
     reaction = "/reactions/" in refusal.route and refusal.status == 404
     return reaction or refusal.route.startswith("GET /channels/") or refusal.status == 401
+
+
+def _is_persons(shown: discord.Shown) -> bool:
+    used = shown.interaction
+    return used is not None and used.answer == 4 and not shown.ephemeral
 
 
 def _seen(shown: Shown) -> Iterator[Seen]:
