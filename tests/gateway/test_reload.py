@@ -602,6 +602,20 @@ async def test_the_command_asks_the_running_gateway(tmp_path: Path) -> None:
     assert not (desk.home / "gateway.sock").exists()
 
 
+@pytest.mark.engines("postgresql")
+async def test_a_chat_with_a_gateway_of_its_own_does_not_share_the_data_directory_of_one_without_web(
+    tmp_path: Path, models: ModelServer, api: BotApi
+) -> None:
+    desk = Desk(tmp_path)
+    settings(tmp_path, models, api, more=f'[store]\nurl = "{engines.url(tmp_path / "interject.db")}"\n')
+    async with desk.running() as running:
+        ended = await desk.call("chat", typed="hello")
+        assert (ended.code, ended.out) == (1, "")
+        assert f"{desk.home} is in use by process {running.process.pid}: stop that gateway" in ended.err
+    models.respond(who_answers)
+    assert (await desk.call("chat", typed="hello")).out == "main: Be brief.\n"
+
+
 async def test_a_data_directory_with_a_long_name_has_a_socket_too(tmp_path: Path) -> None:
     desk = Desk(tmp_path / ("long" * 30))
     desk.folder.mkdir()
