@@ -9,8 +9,10 @@ import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from channels.message import FileRef
+from channels.terminal.parse import clean
 
 _ATTACH = re.compile(r"\s*/attach(?:\s+(.*))?", re.DOTALL)
 
@@ -44,27 +46,34 @@ def attached(paths: Iterable[str]) -> tuple[FileRef, ...]:
 
 def read_attached(file: FileRef) -> bytes:
     """Blocking. Raises `CannotAttach`."""
+    path = Path(os.fsdecode(unquote_to_bytes(file.ref)))
     try:
-        return Path(file.ref).read_bytes()
+        return path.read_bytes()
     except OSError as error:
-        raise CannotAttach(f"{file.ref} cannot be read: {error.strerror}") from error
+        raise CannotAttach(f"{_shown(path)} cannot be read: {error.strerror}") from error
 
 
 def _attached(path: Path) -> FileRef:
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
-            raise CannotAttach(f"{path} is a folder")
+            raise CannotAttach(f"{_shown(path)} is a folder")
         if not stat.S_ISREG(found.st_mode):
-            raise CannotAttach(f"{path} is no plain file")
+            raise CannotAttach(f"{_shown(path)} is no plain file")
         with path.open("rb"):
             pass
     except FileNotFoundError as error:
-        raise CannotAttach(f"There is no file {path}") from error
+        raise CannotAttach(f"There is no file {_shown(path)}") from error
     except (OSError, ValueError) as error:
-        raise CannotAttach(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise CannotAttach(f"{_shown(path)} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     kind, _ = mimetypes.guess_type(path.name)
-    return FileRef(str(path.absolute()), path.name, kind or "application/octet-stream", found.st_size)
+    # A path may have bytes that are no text, which a database rejects.
+    ref = quote_from_bytes(os.fsencode(path.absolute()))
+    return FileRef(ref, clean(path.name), kind or "application/octet-stream", found.st_size)
+
+
+def _shown(path: Path) -> str:
+    return clean(str(path))
 
 
 def _words(text: str) -> list[str]:

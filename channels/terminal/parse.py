@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"\s*([0-9]{1,3})\s*")
 @dataclass(frozen=True, slots=True)
 class TypedMessage:
     """A message from the terminal. `id` is unique for ever; `quiet`: a key press rather than typed text. The files'
-    `ref` is their path."""
+    `ref` is made by `attaching`."""
 
     id: str
     text: str

@@ -12,7 +12,7 @@ import pytest
 from channels.address import Address
 from channels.message import InboundMessage
 from channels.reply import QuestionSegment, Reply
-from channels.terminal.attaching import CannotAttach, named_files, read_attached
+from channels.terminal.attaching import CannotAttach, attached, named_files, read_attached
 from channels.terminal.parse import TypedMessage, open_question, parse
 from channels.terminal.screen import new_message
 
@@ -114,6 +114,23 @@ def test_files_are_named_as_in_a_shell(tmp_path: Path, written: str, names: list
     assert [(file.name, file.size, read_attached(file)) for file in files] == [(name, 4, b"data") for name in names]
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"caf\xe9.txt", "caf?.txt"), ("50 % \U0001f600.txt".encode(), "50 % \U0001f600.txt"), (b"a\nb.txt", "a\nb.txt")],
+)
+def test_a_file_with_any_name_is_read_and_can_be_stored(tmp_path: Path, name: bytes, shown: str) -> None:
+    path = os.path.join(os.fsencode(tmp_path), name)
+    with open(path, "wb") as file:
+        file.write(b"data")
+    [found] = attached([os.fsdecode(path)])
+    assert (found.name, read_attached(found)) == (shown, b"data")
+    assert found.ref.isascii()
+    os.unlink(path)
+    with pytest.raises(CannotAttach, match="cannot be read: No such file") as raised:
+        read_attached(found)
+    assert str(raised.value).encode()
+
+
 @pytest.mark.parametrize("text", ["look", "/attachments x", "please /attach x", "/steer /attach x"])
 def test_other_texts_name_no_files(text: str) -> None:
     assert named_files(text) is None
@@ -128,7 +145,7 @@ def test_other_texts_name_no_files(text: str) -> None:
         (" {0}/pipe", "{0}/pipe is no plain file"),
         (" {0}/Ann's none.txt", "There is no file {0}/Ann's none.txt"),
         (" ~no-such-user/x", "There is no file ~no-such-user/x"),
-        (" {0}/\0", "{0}/\0 cannot be read: "),
+        (" {0}/\0", "{0}/ cannot be read: "),
         (" {0}/" + "x" * 300, "{0}/" + "x" * 300 + " cannot be read: File name too long"),
     ],
 )
